@@ -1,0 +1,207 @@
+"""The frozen encoder ("trunk") that specialists share: text in, embedding out, through ONNX Runtime.
+
+The only file that imports onnxruntime and tokenizers. It knows no task, no head and no registry. A text is always
+embedded by itself, one run for each: the same numbers whether it comes alone or in a list, in training or serving.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.errors import ArtifactDamaged
+
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+INFO_FILE = "trunk.json"
+CHARACTERS_PER_TOKEN = 20
+CHUNK = 32
+
+Vectors = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkInfo:
+    """What trunk.json says: the base model by name and digest of its weights, and how texts become vectors."""
+
+    base: str
+    base_digest: str
+    precision: str
+    dimension: int
+    max_tokens: int
+    pooling: str
+    normalise: bool
+    builder: int
+
+    def to_json(self) -> str:
+        """The text of trunk.json."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read trunk.json; raise OSError, ValueError or TypeError where it is missing or not of this form."""
+        info = cls(**json.loads(path.read_text("utf-8")))
+        if not (type(info.dimension) is int and info.dimension > 0 and type(info.max_tokens) is int):
+            raise ValueError("dimension and max_tokens must be whole numbers above 0")
+        if info.max_tokens < 3:
+            raise ValueError(f"max_tokens is {info.max_tokens}; a text needs at least 3")
+        return info
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the encoder sees of a text; `truncated` says that the text went on after it."""
+
+    ids: tuple[int, ...]
+    truncated: bool
+
+
+class Trunk:
+    """A loaded encoder; safe to use from several threads, each run computing on the thread that called it."""
+
+    def __init__(self, info: TrunkInfo, tokenizer: Any, session: Any) -> None:
+        self.info = info
+        self._tokenizer = tokenizer
+        self._session = session
+
+    @classmethod
+    def load(cls, folder: Path) -> Trunk:
+        """Load the trunk that lies in `folder` and try it once.
+
+        Raises ArtifactDamaged where a file is missing, unreadable, refers to data outside it, or where model,
+        tokenizer and trunk.json do not fit each other.
+        """
+        try:
+            info = TrunkInfo.read(folder / INFO_FILE)
+            trunk = cls(info, _open_tokenizer(folder / TOKENIZER_FILE, info), _open_session(folder / MODEL_FILE))
+            trunk._try_once()
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime and tokenizers have no common class for what they raise
+            raise ArtifactDamaged(
+                f"The trunk in {folder} cannot be loaded ({type(error).__name__}: {error}); expected {MODEL_FILE}, "
+                f"{TOKENIZER_FILE} and {INFO_FILE} that fit each other. Build it again with `insource train`."
+            ) from error
+        return trunk
+
+    @property
+    def dimension(self) -> int:
+        """The length of an embedding."""
+        return self.info.dimension
+
+    def tokens(self, text: str) -> Tokens:
+        """The token ids that stand for a text, special tokens included: at most `max_tokens`, the rest cut off.
+
+        Only the first max_tokens * 20 characters are read at all (a wordpiece is shorter), so that a text of many
+        megabytes costs no more than one page. Characters that UTF-8 cannot carry become "?".
+        """
+        limit = self.info.max_tokens * CHARACTERS_PER_TOKEN
+        readable = text[:limit].encode("utf-8", "replace").decode("utf-8")
+        encoding = self._tokenizer.encode(readable)
+        return Tokens(tuple(encoding.ids), len(text) > limit or bool(encoding.overflowing))
+
+    def embed_one(self, text: str) -> Vectors:
+        """The embedding of one text, float32 of shape (dimension,); an empty text has one too."""
+        return self._run(self.tokens(text).ids)
+
+    def embed(self, texts: Sequence[str], *, threads: int | None = None, progress: Progress | None = None) -> Vectors:
+        """The embeddings of texts, float32 of shape (len(texts), dimension); row i equals embed_one(texts[i]) exactly.
+
+        Works on `threads` threads, by default two, or one where the process has a single core. `progress` is called
+        with the texts done and their number.
+        """
+        rows = np.empty((len(texts), self.dimension), np.float32)
+        lock, done = threading.Lock(), 0
+
+        def fill(start: int) -> None:
+            nonlocal done
+            stop = min(start + CHUNK, len(texts))
+            for index in range(start, stop):
+                rows[index] = self.embed_one(texts[index])
+            if progress is not None:
+                with lock:
+                    done += stop - start
+                    progress(done, len(texts))
+
+        starts = range(0, len(texts), CHUNK)
+        with ThreadPoolExecutor(threads or default_threads(), thread_name_prefix="trunk") as pool:
+            try:
+                for _ in pool.map(fill, starts):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return rows
+
+    def _run(self, ids: Sequence[int]) -> Vectors:
+        (rows,) = self._session.run(None, {"input_ids": np.array([ids], np.int32)})
+        row: Vectors = rows[0]
+        return row
+
+    def _try_once(self) -> None:
+        """Run the shortest text and the last word of the vocabulary; raise ValueError where the result is no vector."""
+        last = self._tokenizer.get_vocab_size() - 1
+        for ids in (self.tokens("").ids, (last,) * self.info.max_tokens):
+            row = self._run(ids)
+            if row.shape != (self.dimension,) or not np.isfinite(row).all():
+                raise ValueError(f"the model gives shape {row.shape}, expected finite numbers of ({self.dimension},)")
+
+
+class Trunks:
+    """The loaded trunks of one process, by digest, so that all its tasks share them.
+
+    `open_artifact` gives the verified folder of a digest and raises ArtifactDamaged where there is none.
+    """
+
+    def __init__(self, open_artifact: Callable[[str], Path]) -> None:
+        self._open_artifact = open_artifact
+        self._loaded: dict[str, Trunk] = {}
+        self._lock = threading.Lock()
+
+    def get(self, digest: str) -> Trunk:
+        """The trunk of this digest, loaded at its first use; raise ArtifactDamaged where that is not possible."""
+        with self._lock:
+            if digest not in self._loaded:
+                self._loaded[digest] = Trunk.load(self._open_artifact(digest))
+            return self._loaded[digest]
+
+
+def default_threads() -> int:
+    """Two, or one where this process may use a single core."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, available)
+
+
+def _open_tokenizer(path: Path, info: TrunkInfo) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(info.max_tokens)
+    return tokenizer
+
+
+def _open_session(path: Path) -> Any:
+    """Open the model on one passive thread of its own caller; spinning threads would take the cores from others."""
+    import onnxruntime
+
+    model = path.read_bytes()
+    if b"location" in model:  # the key under which ONNX names a file of external data; what we build never has it
+        raise ValueError(f"{path.name} refers to data in another file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = False  # for inputs of one size; ours vary
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

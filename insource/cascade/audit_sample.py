@@ -1,0 +1,211 @@
+"""The audit sample: a coin tossed on every request before anything is decided picks those that get the reference too.
+
+It wraps a cascade, adds nothing to the reply and delays none; what it learns goes through `record`. It knows neither
+the ledger nor what its audits will be used for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from insource.backends.contract import Backend, BackendInfo, Health
+from insource.backends.reply import Reply, ReplyReader, read_reply
+from insource.cascade.cascade import Clock, utc_now
+from insource.cascade.choice import NOT_TOSSED, Choice, Chooser, Toss
+from insource.cascade.coin import Coin
+from insource.cascade.rename import for_upstream
+from insource.errors import InsourceError
+from insource.types import Answer, Audit, Outcome, Relay, Request, Usage
+
+Normalise = Callable[[str], str | None]
+"""Maps a raw reply to the label of the task's closed set, or None; `AnswerSpace.normalise`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An audit, its request, the reference as it came, and the tokens the upstream spent on it beyond the reply.
+
+    `usage` is None for an escalated request, whose tokens are those of its reply, and where the upstream named none.
+    """
+
+    audit: Audit
+    request: Request
+    reference: str | None = None
+    usage: Usage | None = None
+
+
+Record = Callable[[Finding], Awaitable[None]]
+"""Takes what an audit found; it is called in the background."""
+
+
+class AuditSample:
+    """A chooser around a chooser: tosses the coin, and compares what the specialist said with the reference.
+
+    An accepted request that the coin picked goes to `reference` as well, after the reply and in the background, at
+    most `concurrency` at a time and `backlog` in all; beyond that the audit is recorded without a reference. An
+    escalated one has its reference in the upstream's reply, which is read as it passes. Where the specialist said
+    nothing there is nothing to compare and nothing is recorded. Leaving the context waits for the background.
+    """
+
+    def __init__(
+        self,
+        inner: Chooser,
+        *,
+        reference: Backend | None,
+        normalise: Normalise,
+        record: Record,
+        coin: Coin,
+        rate: float,
+        upstream_model: str | None = None,
+        concurrency: int = 8,
+        backlog: int = 256,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._inner = inner
+        self._reference = reference
+        self._normalise = normalise
+        self._record = record
+        self._coin = coin
+        self._rate = rate
+        self._upstream_model = upstream_model
+        self._permits = asyncio.Semaphore(concurrency)
+        self._backlog = backlog
+        self._clock = clock
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    @property
+    def info(self) -> BackendInfo:
+        """The wrapped chooser's."""
+        return self._inner.info
+
+    def toss(self, request: Request) -> Toss:
+        """Toss the coin for a request; the same request id falls the same way again."""
+        return Toss(self._coin(request.id) < self._rate, self._rate)
+
+    async def decide(self, request: Request, toss: Toss = NOT_TOSSED) -> Choice:
+        """Toss, then choose; a toss handed in is ignored, as this is where tossing is done."""
+        return await self._inner.decide(request, self.toss(request))
+
+    async def decide_many(self, requests: Sequence[Request], tosses: Sequence[Toss] | None = None) -> list[Choice]:
+        """Toss for each, then choose for each."""
+        return await self._inner.decide_many(requests, [self.toss(request) for request in requests])
+
+    async def reply(self, request: Request, choice: Choice) -> Answer:
+        """Reply as the wrapped chooser does, and see to it that an audited request gets its reference."""
+        audited = choice.decision.audited and choice.scored is not None
+        try:
+            answer = await self._inner.reply(request, choice)
+        except InsourceError as error:
+            if audited:
+                self._spawn(self._note(request, choice, None, f"no reference: {error.code}"))
+            raise
+        if not audited:
+            return answer
+        if choice.decision.outcome is Outcome.ACCEPTED:
+            self._ask_reference(request, choice)
+        elif answer.relay is not None:
+            return replace(answer, relay=self._watched(answer.relay, request, choice))
+        else:
+            self._spawn(self._note(request, choice, answer.content, None))
+        return answer
+
+    async def answer(self, request: Request) -> Answer:
+        """Choose, then reply."""
+        return await self.reply(request, await self.decide(request))
+
+    async def answer_many(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer in order."""
+        choices = await self.decide_many(requests)
+        return [await self.reply(request, choice) for request, choice in zip(requests, choices, strict=True)]
+
+    async def health(self) -> Health:
+        """The wrapped chooser's."""
+        return await self._inner.health()
+
+    async def __aenter__(self) -> Self:
+        """Open the wrapped chooser."""
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for the audits under way, then close the wrapped chooser."""
+        await self.drain()
+        await self._inner.__aexit__(kind, error, trace)
+
+    async def drain(self) -> None:
+        """Wait until no audit is under way; cancelling the wait cancels the audits."""
+        while self._jobs:
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def _ask_reference(self, request: Request, choice: Choice) -> None:
+        if self._reference is None:
+            self._spawn(self._note(request, choice, None, "no upstream is configured"))
+        elif len(self._jobs) >= self._backlog:
+            self._spawn(self._note(request, choice, None, f"{self._backlog} audits were waiting already"))
+        else:
+            self._spawn(self._compare(self._reference, request, choice))
+
+    async def _compare(self, reference: Backend, request: Request, choice: Choice) -> None:
+        async with self._permits:
+            try:
+                reply = await read_reply(await reference.answer(for_upstream(request, self._upstream_model)))
+            except InsourceError as error:
+                return await self._note(request, choice, None, f"no reference: {error.code}")
+            except Exception as error:
+                return await self._note(request, choice, None, f"no reference: {type(error).__name__}")
+        await self._note_reply(request, choice, reply, reply.usage)
+
+    async def _note_reply(self, request: Request, choice: Choice, reply: Reply, usage: Usage | None) -> None:
+        if reply.status != 200:
+            return await self._note(request, choice, None, f"the upstream answered {reply.status}", usage)
+        await self._note(request, choice, reply.content, None if reply.content is not None else reply.detail, usage)
+
+    async def _note(
+        self, request: Request, choice: Choice, content: str | None, detail: str | None, usage: Usage | None = None
+    ) -> None:
+        decision, scored = choice.decision, choice.scored
+        if scored is None or decision.task is None or decision.version is None:
+            return
+        agrees = None if content is None else self._normalise(content) == scored.label
+        accepted = decision.outcome is Outcome.ACCEPTED
+        audit = Audit(decision.request_id, self._clock(), decision.task, decision.version, accepted, agrees, detail)
+        await self._record(Finding(audit, request, content, usage))
+
+    def _watched(self, relay: Relay, request: Request, choice: Choice) -> Relay:
+        """Return the same relay, read on the side; the audit is recorded once it has passed or was given up."""
+        reader = ReplyReader(relay.status, relay.headers)
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            try:
+                async for chunk in relay.chunks:
+                    reader.feed(chunk)
+                    yield chunk
+            finally:
+                self._spawn(self._note_reply(request, choice, reader.finish(), None))
+
+        watched = chunks()
+
+        async def close() -> None:
+            await watched.aclose()
+            await relay.close()
+
+        return replace(relay, chunks=watched, close=close)
+
+    def _spawn(self, job: Awaitable[None]) -> None:
+        """Run a job in the background, kept until it is done; its failure never reaches the reply."""
+        running = asyncio.ensure_future(_quietly(job))
+        self._jobs.add(running)
+        running.add_done_callback(self._jobs.discard)
+
+
+async def _quietly(job: Awaitable[None]) -> None:
+    try:
+        await job
+    except InsourceError:
+        return

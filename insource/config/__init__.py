@@ -1,0 +1,11 @@
+"""insource.toml, read once into frozen models: flag over environment over file over default, each with its origin.
+
+It knows what people set; what was learned (thresholds, stages) is in the registry, and secrets are only named here.
+"""
+
+from insource.config.loading import FILE_NAME, load
+from insource.config.models import Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
+from insource.config.settings import SETTINGS, Setting
+
+__all__ = ["FILE_NAME", "SETTINGS", "Config", "GatewayConfig", "PolicyConfig", "Setting", "StoreConfig",
+           "UpstreamConfig", "load"]  # fmt: skip

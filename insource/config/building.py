@@ -1,0 +1,113 @@
+"""From checked values to one Config: defaults filled in, origins noted, and what must fit together checked.
+
+It knows paths of keys and the models; it reads no file, environment or flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from insource.config.checking import Found, nearest, wrong_value
+from insource.config.models import Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
+from insource.config.settings import SETTINGS
+from insource.config.tasks import check_matches, task_of
+from insource.errors import ConfigError
+from insource.types import Task
+
+Keys = tuple[str, ...]
+_DEFAULT = "default"
+_DEFAULT_UPSTREAM = "gateway.default_upstream"
+
+
+def build(values: Mapping[Keys, Found], file: Path | None) -> Config:
+    """Return the configuration; raise ConfigError where a key is missing or two settings do not fit together."""
+    taken = _Taken(values)
+    gateway = taken.section(("gateway",), ("gateway",))
+    store = taken.section(("store",), ("store",))
+    taken.values["store.home"] = home = _home(store["home"], taken.origins["store.home"], file)
+    upstreams = {name: UpstreamConfig(name, **taken.section(("upstreams", name), ("upstreams", "NAME")))
+                 for name in _names(values, "upstreams")}  # fmt: skip
+    tasks = {name: task_of(name, taken.section(("tasks", name), ("tasks", "NAME")), taken.guard(name))
+             for name in _names(values, "tasks")}  # fmt: skip
+    if gateway["default_upstream"] is None and len(upstreams) == 1:
+        gateway["default_upstream"] = taken.values[_DEFAULT_UPSTREAM] = next(iter(upstreams))
+        taken.origins[_DEFAULT_UPSTREAM] = "default (the only upstream)"
+    _check_upstreams(gateway["default_upstream"], tasks, upstreams, taken.origins)
+    check_matches(tasks, {name: values[("tasks", name)].origin for name in tasks})
+    return Config(
+        GatewayConfig(**gateway),
+        StoreConfig(home, store["retention_days"]),
+        upstreams,
+        tasks,
+        PolicyConfig(),
+        taken.origins,
+        taken.values,
+        file,
+    )
+
+
+class _Taken:
+    """The values taken so far, with their origins, by dotted key."""
+
+    def __init__(self, found: Mapping[Keys, Found]) -> None:
+        self._found = found
+        self.origins: dict[str, str] = {}
+        self.values: dict[str, object] = {}
+
+    def section(self, path: Keys, pattern: Keys) -> dict[str, Any]:
+        """Take a section's values, defaults filled in; keys below it stay dotted. Guards are taken by `guard`."""
+        section: dict[str, Any] = {}
+        for setting in SETTINGS:
+            if setting.path[: len(pattern)] != pattern or "ANSWER" in setting.path:
+                continue
+            rest = setting.path[len(pattern) :]
+            given = self._found.get((*path, *rest), Found(setting.default, _DEFAULT))
+            if setting.required and given.value is None:
+                raise ConfigError(f"{self._found[path].origin}: [{'.'.join(path)}] has no {rest[-1]}; "
+                                  f"{setting.kind.expected} was expected. Add it.")  # fmt: skip
+            section[".".join(rest)] = self._take((*path, *rest), given)
+        return section
+
+    def guard(self, name: str) -> dict[str, float]:
+        """Take a task's guards: the share that may be missed, by answer."""
+        path = ("tasks", name, "guard")
+        found = {keys: given for keys, given in self._found.items() if keys[:3] == path and len(keys) == 4}
+        return {keys[3]: self._take(keys, given) for keys, given in found.items()}
+
+    def _take(self, keys: Keys, given: Found) -> Any:
+        key = ".".join(keys)
+        self.origins[key], self.values[key] = given.origin, given.value
+        return given.value
+
+
+def _names(values: Mapping[Keys, Found], section: str) -> list[str]:
+    return [path[1] for path in values if len(path) == 2 and path[0] == section]
+
+
+def _check_upstreams(
+    default: str | None, tasks: Mapping[str, Task], upstreams: Mapping[str, object], origins: Mapping[str, str]
+) -> None:
+    named = {_DEFAULT_UPSTREAM: default} | {f"tasks.{name}.upstream": task.upstream for name, task in tasks.items()}
+    for key, name in named.items():
+        if name is not None and name not in upstreams:
+            known = nearest(name, upstreams) if upstreams else f"Add a section [upstreams.{name}]."
+            raise ConfigError(f"{origins[key]}: {key} is '{name}', which no [upstreams.NAME] describes; the name of an "
+                              f"upstream was expected. {known}")  # fmt: skip
+
+
+def _home(home: str | None, origin: str, file: Path | None) -> Path:
+    if home is None:
+        from platformdirs import user_data_dir
+
+        return Path(user_data_dir("insource"))
+    if "\0" in home:
+        raise wrong_value(origin, "store.home", home, "a folder")
+    try:
+        path = Path(home).expanduser()
+    except RuntimeError as error:
+        raise wrong_value(origin, "store.home", home, "a folder whose ~ can be resolved") from error
+    if file is not None and origin.partition(":")[0] == file.name:
+        path = file.parent / path
+    return path.absolute()

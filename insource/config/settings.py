@@ -1,0 +1,99 @@
+"""Every key of insource.toml in one table: validation is driven by it, and the reference page is made from it.
+
+It knows no file and no value that somebody set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from insource.config.kinds import Kind, choice, integer, loopback, money, number, text, texts, url, variable
+
+_TEXT = text("text", "text that is not empty", r".*\S.*")
+_NAME = text("name", "a name of small letters, digits, dots, dashes and underscores", r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key: where it stands (NAME and ANSWER stand for any name), its kind, default and meaning.
+
+    `variable` is the environment variable that sets it, None where only the file can.
+    """
+
+    key: str
+    kind: Kind
+    default: Any
+    meaning: str
+    required: bool = False
+    variable: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The key's parts."""
+        return tuple(self.key.split("."))
+
+
+def _gateway(key: str, kind: Kind, default: Any, meaning: str) -> Setting:
+    return Setting(f"gateway.{key}", kind, default, meaning, variable=f"INSOURCE_GATEWAY_{key.upper()}")
+
+
+def _upstream(key: str, kind: Kind, default: Any, meaning: str, *, required: bool = False) -> Setting:
+    return Setting(f"upstreams.NAME.{key}", kind, default, meaning, required)
+
+
+def _task(key: str, kind: Kind, default: Any, meaning: str) -> Setting:
+    return Setting(f"tasks.NAME.{key}", kind, default, meaning)
+
+
+_SHARE = number(0, 1, low_open=True)
+_SECONDS = number(0, 86_400, low_open=True)
+
+SETTINGS: tuple[Setting, ...] = (
+    _gateway("host", loopback(), "127.0.0.1", "The address the gateway listens on; loopback only in this version."),
+    _gateway("port", integer(0, 65_535), 8600, "The port the gateway listens on; 0 takes any free one."),
+    _gateway("max_concurrency", integer(1, 100_000), 256, "Requests served at once; further ones get 429."),
+    _gateway("max_body_mb", integer(1, 2_048), 32, "The longest request body, in MB of 2**20 bytes."),
+    _gateway("drain_s", number(0, 3_600), 30.0, "Seconds that requests under way may take when the gateway stops."),
+    _gateway("receipt_s", _SECONDS, 15.0, "Seconds within which a request's body must have arrived."),
+    _gateway("default_upstream", _NAME, None,
+             "The upstream of requests that belong to no task; the only one, where there is one."),
+    Setting("store.home", _TEXT, None, "The folder of all state; by default the platform's user data folder. In the "
+            "file, a relative path starts at the file's folder.", variable="INSOURCE_HOME"),
+    Setting("store.retention_days", integer(1, 36_500), 30, "Days after which stored content is erased.",
+            variable="INSOURCE_STORE_RETENTION_DAYS"),
+    _upstream("base_url", url(), None, "Where the upstream's OpenAI-compatible interface lies.", required=True),
+    _upstream("api_key_env", variable(), None,
+              "The environment variable that holds the key; without it the client's own authorization is passed on."),
+    _upstream("jurisdiction", _TEXT, None, "Where the upstream keeps and works on data, such as \"EU\"."),
+    _upstream("price_in", money(), None, "Price of a million input tokens; without prices, money reads null."),
+    _upstream("price_out", money(), None, "Price of a million output tokens."),
+    _upstream("currency", text("currency", "three capital letters (ISO 4217), such as 'EUR'", r"[A-Z]{3}"), "USD",
+              "The currency of the prices."),
+    _upstream("timeout_s", _SECONDS, 600.0, "Seconds of silence after which the upstream counts as dead."),
+    _upstream("connect_timeout_s", _SECONDS, 5.0, "Seconds within which a connection must stand."),
+    _upstream("model", _TEXT, None, "The model to ask for where a request says task:NAME."),
+    _task("target_risk", number(0, 0.5, low_open=True, high_open=True), 0.05,
+          "The promise: at most this share of the accepted answers differs from the reference."),
+    _task("confidence_level", number(0.5, 1, high_open=True), 0.95, "The confidence level of that promise."),
+    _task("audit_rate", number(0, 1), 0.05, "The share of requests that also get the reference, picked by a coin."),
+    _task("content", choice("digest", "full"), "digest",
+          "What the ledger keeps of a request's text: a salted digest, or the text (needed to learn from traffic)."),
+    _task("upstream", _NAME, None, "The upstream that this task escalates to; else the gateway's default."),
+    _task("upstream_model", _TEXT, None, "The model to ask that upstream for; else the upstream's own setting."),
+    _task("messages", choice("last_user", "user", "all"), "last_user", "Which messages the specialist sees."),
+    _task("deadline_ms", number(0, 600_000, low_open=True), 250.0,
+          "Milliseconds after which a specialist counts as slow and the request goes up."),
+    _task("match.model", texts("a model's name, or a list of them"), (),
+          "Requests that ask for one of these models belong to the task."),
+    _task("match.system_prompt", texts("an exact system prompt, or a list of them"), (),
+          "Requests with exactly one of these system prompts belong to the task."),
+    _task("guard.ANSWER", number(0, 1, low_open=True, high_open=True), None,
+          "Of the requests whose reference is ANSWER, the share that may be accepted with another answer."),
+    _task("require.accuracy", _SHARE, None, "The accuracy a specialist must reach to be chosen."),
+    _task("require.coverage", _SHARE, None, "The coverage a specialist must reach to be chosen."),
+    _task("require.latency_ms", number(0, 600_000, low_open=True), None, "The most a specialist may take, median."),
+    _task("require.size_mb", number(0, 1_000_000, low_open=True), None, "The most an artifact may weigh, in MB."),
+)  # fmt: skip
+
+SECTIONS = ("gateway", "store", "upstreams", "tasks", "policy")

@@ -1,0 +1,206 @@
+"""Every exception insource raises, in one tree; each class says its code, HTTP status and whether to retry.
+
+It knows nothing of the rest of the package. A message says what happened (with the value), what was expected, and
+what to do. Abstaining, escalating and finding no threshold are values, not errors.
+
+    InsourceError
+    ├── UserError                     the person's mistake; the command line exits with 2
+    │   ├── ConfigError               insource.toml, environment or flags
+    │   ├── TrafficError              a traffic file that cannot be read as it is
+    │   ├── DataError                 readable data that cannot do what was asked
+    │   │   └── OpenEndedAnswers      answers that are not a closed set
+    │   ├── UnknownTask               a task that nobody configured or trained
+    │   ├── UnknownVersion            a version that the registry does not hold
+    │   └── MissingExtra              an optional package that is not installed
+    ├── FetchError                    a package that could not be had, or is not the one pinned
+    ├── StoreError
+    │   ├── ArtifactDamaged           bytes that do not match their digest
+    │   ├── StoreBusy                 the ledger has its writer already
+    │   ├── StoreFull                 no room left to write
+    │   └── StoreTooNew               written by a newer insource
+    ├── RequestError                  the HTTP client's mistake
+    │   ├── RequestTooLarge
+    │   └── RequestTooSlow            a body that does not arrive in time
+    ├── Overloaded                    no permit free
+    └── UpstreamError
+        ├── UpstreamUnreachable
+        └── UpstreamTimeout
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InsourceError(Exception):
+    """The root; catch it to catch all that insource raises on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = "Please report this with the command and its output."
+    exit_code: ClassVar[int] = 1
+
+
+class UserError(InsourceError):
+    """Something the person at the keyboard can put right."""
+
+    code = "user_error"
+    status = 400
+    hint = "Change what the message names and run the command again."
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """The configuration is wrong; the message names the key and where it stands."""
+
+    code = "config_invalid"
+    hint = "`insource config show` prints every value and its origin."
+
+
+class TrafficError(UserError):
+    """A traffic file has lines that cannot be read; the message names the first ten and the count."""
+
+    code = "traffic_unreadable"
+    hint = "Mend the lines, or pass --skip-bad to leave them out and have them counted."
+
+
+class DataError(UserError):
+    """The data were read but cannot do what was asked."""
+
+    code = "data_insufficient"
+    hint = "Collect more labelled traffic, or ask for less."
+
+
+class OpenEndedAnswers(DataError):
+    """The answers are not a closed set, so no classifier may be made of them."""
+
+    code = "answers_open_ended"
+    hint = "Only tasks whose answers come from a closed set can be taken over."
+
+
+class UnknownTask(UserError):
+    """The named task is neither configured nor trained."""
+
+    code = "task_unknown"
+    status = 404
+    hint = "`insource tasks` lists the tasks."
+
+
+class UnknownVersion(UserError):
+    """The registry holds no such version of the task."""
+
+    code = "version_unknown"
+    status = 404
+    hint = "`insource tasks NAME` lists the versions."
+
+
+class MissingExtra(UserError):
+    """A feature needs an optional package; the message prints the exact command that installs it."""
+
+    code = "extra_missing"
+    hint = "Run the command that the message prints."
+
+
+class FetchError(InsourceError):
+    """A pinned package could not be fetched, or its bytes are not the pinned ones."""
+
+    code = "fetch_failed"
+    retryable = True
+    hint = "Check the connection to your package index; a second run goes on from what was fetched."
+
+
+class StoreError(InsourceError):
+    """The ledger, the registry or an artifact could not be read or written."""
+
+    code = "store_failed"
+    hint = "`insource doctor` checks the store."
+
+
+class ArtifactDamaged(StoreError):
+    """An artifact's bytes do not match its digest; it is never loaded."""
+
+    code = "artifact_damaged"
+    hint = "Train the version again, or restore its folder from a backup; until then the upstream serves."
+
+
+class StoreBusy(StoreError):
+    """Another process is the ledger's writer, or holds the registry for longer than we wait."""
+
+    code = "store_busy"
+    status = 503
+    retryable = True
+    hint = "Stop the other gateway, or give this one its own INSOURCE_HOME."
+
+
+class StoreFull(StoreError):
+    """No room is left on the device that holds the store; nothing already stored is lost."""
+
+    code = "store_full"
+    status = 507
+    retryable = True
+    hint = "Free some space; the gateway writes again by itself."
+
+
+class StoreTooNew(StoreError):
+    """The file was written by a newer version of insource."""
+
+    code = "store_too_new"
+    hint = "Install the newer insource, or restore a backup made by this one."
+
+
+class RequestError(InsourceError):
+    """The HTTP request is wrong; the caller can put it right."""
+
+    code = "invalid_request"
+    status = 400
+    hint = "Correct the request."
+
+
+class RequestTooLarge(RequestError):
+    """The body is longer than the gateway's limit."""
+
+    code = "request_too_large"
+    status = 413
+    hint = "Send less, or raise gateway.max_body_mb."
+
+
+class RequestTooSlow(RequestError):
+    """The body did not arrive within the gateway's receipt deadline."""
+
+    code = "request_too_slow"
+    status = 408
+    retryable = True
+    hint = "Send the body at once, or raise gateway.receipt_s."
+
+
+class Overloaded(InsourceError):
+    """No permit is free; the request was refused at once and nothing was done."""
+
+    code = "overloaded"
+    status = 429
+    retryable = True
+    hint = "Try again after the time in Retry-After, or raise gateway.max_concurrency."
+
+
+class UpstreamError(InsourceError):
+    """The upstream failed before it sent a reply of its own; `decision` is the one behind the escalation, if any."""
+
+    code = "upstream_failed"
+    status = 502
+    retryable = True
+    hint = "Check the upstream; the specialists still answer what they may."
+    decision: object | None = None
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or one that broke before the reply's headers."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream kept silent for longer than its deadline."""
+
+    code = "upstream_timeout"
+    status = 504

@@ -1,0 +1,266 @@
+"""Replaying a stream exactly as production would behave: shadow, train, certify, serve, audit, train again.
+
+It decides with the cascade and learns only from references that production would have; it prints and stores nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.answers import AnswerSpace, learn_answers
+from insource.backends.specialist import open_specialist, write_specialist
+from insource.cascade.builder import Active, build_task
+from insource.cascade.choice import Choice
+from insource.cascade.coin import Coin
+from insource.errors import DataError
+from insource.inputs import InputSettings
+from insource.lifecycle.pacing import Pacer
+from insource.lifecycle.stream import Stream
+from insource.store import manifest as manifests
+from insource.training.develop import Developed, Promise, RowSet, develop
+from insource.training.families import Material
+from insource.training.splits import folds
+from insource.types import Outcome, Reason, SpecialistVersion, Stage, Task
+
+GROWTH = 1.5
+FEWEST_WARMUP = 600
+ENOUGH_EVIDENCE = 1_000
+LATER_AUDITS = 0.4
+NEVER_SHOWN = np.intp(-1)
+
+Advance = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to replay: `budget` counts upstream calls in all, None for the promise alone; `warmup` counts requests."""
+
+    task: Task
+    family: str
+    seed: int
+    warmup: int
+    budget: int | None = None
+    growth: float = GROWTH
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of the replay: from which request on it served, and what it was."""
+
+    at: int
+    family: str
+    digest: str
+    threshold: float | None
+    certified_coverage: float
+    accuracy: float
+    evidence: int
+    why: str
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What became of each request; arrays bool (n,), in the stream's order.
+
+    `accepted` counts what lies inside the promise, `spent` the answers given because the budget was; `wrong` marks
+    specialist answers that differ from the reference, `right_gold` and `gold_known` compare what was served with gold.
+    """
+
+    accepted: NDArray[np.bool_]
+    spent: NDArray[np.bool_]
+    audited: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    served: list[str | None]
+    scores: NDArray[np.float64]
+    reasons: list[Reason]
+    versions: list[Version] = field(default_factory=list)
+
+
+def default_warmup(target_risk: float) -> int:
+    """Return the length of the shadow period, in requests: max(600, 30 / target_risk)."""
+    return max(FEWEST_WARMUP, math.ceil(30.0 / target_risk))
+
+
+class Replay:
+    """One pass over a stream."""
+
+    def __init__(self, stream: Stream, material: Material, plan: Plan, coin: Coin, advance: Advance) -> None:
+        self._stream, self._material, self._plan = stream, material, plan
+        self._coin, self._advance = coin, advance
+        n = len(stream)
+        self._folds = folds(stream.groups, plan.seed)
+        self._known = np.zeros(n, np.bool_)
+        self._evidence = np.zeros(n, np.bool_)
+        self._pacer = Pacer(plan.budget - plan.warmup, n - plan.warmup) if plan.budget is not None else None
+        self.result = Replayed(
+            accepted=np.zeros(n, np.bool_),
+            spent=np.zeros(n, np.bool_),
+            audited=np.zeros(n, np.bool_),
+            wrong=np.zeros(n, np.bool_),
+            served=[None] * n,
+            scores=np.full(n, np.nan),
+            reasons=[Reason.NO_SPECIALIST] * n,
+        )
+
+    async def run(self) -> Replayed:
+        """Go through the stream once."""
+        active: Active | None = None
+        with TemporaryDirectory(prefix="insource-backtest-") as folder:
+            for start, stop in self._segments():
+                if start:
+                    active = self._next_version(start, Path(folder) / str(start))
+                await self._serve(active, start, stop)
+                self._advance(stop, len(self._stream))
+        return self.result
+
+    def _segments(self) -> list[tuple[int, int]]:
+        """Return from where to where each version serves: the shadow period first, then ever longer."""
+        ends, position = [], float(self._plan.warmup)
+        while position < len(self._stream):
+            ends.append(math.ceil(position))
+            position *= self._plan.growth
+        return list(zip([0, *ends], [*ends, len(self._stream)], strict=True))
+
+    async def _serve(self, active: Active | None, start: int, stop: int) -> None:
+        certified = active is not None and _threshold(active) is not None
+        chooser = build_task(
+            replace(self._plan.task, audit_rate=self._audit_rate(certified)),
+            active=active,
+            upstream=None,
+            upstream_model=None,
+            record=_record_nothing,
+            coin=self._coin,
+            pacer=self._pacer if active is not None else None,
+            clock=lambda: datetime(1970, 1, 1, tzinfo=UTC),
+        )
+        async with chooser:
+            requests = self._stream.requests[start:stop]
+            if self._pacer is None:
+                choices = await chooser.decide_many(requests)
+            else:
+                choices = []
+                for request in requests:
+                    self._pacer.passed()
+                    choices += await chooser.decide_many([request])
+        for row, choice in enumerate(choices, start):
+            self._note(row, choice, certified, active)
+
+    def _audit_rate(self, certified: bool) -> float:
+        if not certified or self._pacer is not None:
+            return 0.0
+        later = int(self._evidence.sum()) > ENOUGH_EVIDENCE
+        return self._plan.task.audit_rate * (LATER_AUDITS if later else 1.0)
+
+    def _note(self, row: int, choice: Choice, certified: bool, active: Active | None) -> None:
+        result, decision = self.result, choice.decision
+        kept = decision.outcome is Outcome.ACCEPTED
+        result.reasons[row] = decision.reason
+        result.spent[row] = decision.reason is Reason.BUDGET_SPENT
+        result.accepted[row] = kept and not result.spent[row]
+        result.audited[row] = decision.audited
+        if choice.scored is not None:
+            result.scores[row] = choice.scored.score
+        if kept and choice.scored is not None and active is not None:
+            result.served[row] = choice.scored.content
+            result.wrong[row] = active.normalise(self._stream.references[row]) != choice.scored.label
+        else:
+            result.served[row] = self._stream.references[row]
+        self._known[row] = not kept or decision.audited
+        self._evidence[row] = self._known[row] and (decision.audited or (not certified and self._pacer is None))
+        if self._pacer is not None and active is None:
+            self._evidence[row] = True
+
+    def _next_version(self, at: int, folder: Path) -> Active | None:
+        """Learn from all references so far; None where they do not make a task yet."""
+        seen = np.flatnonzero(self._known[:at])
+        try:
+            space = learn_answers([self._stream.references[row] for row in seen])
+        except DataError:
+            return None
+        rows = self._rows(seen, space)
+        if len(np.unique(rows.classes[rows.evidence])) < 2:
+            return None
+        task = self._plan.task
+        guards = {space.find(answer) or answer: share for answer, share in task.guard.items()}
+        promise = Promise(task.target_risk, task.confidence_level, guards, task.require)
+        developed = develop(self._material, rows, promise, self._plan.family)
+        return self._open(developed, space, at, len(rows.evidence), folder)
+
+    def _rows(self, seen: NDArray[np.intp], space: AnswerSpace) -> RowSet:
+        labels = space.normalise_all(self._stream.references[row] for row in seen)
+        classes = np.full(len(self._stream), NEVER_SHOWN)
+        classes[seen] = [NEVER_SHOWN if label is None else space.index(label) for label in labels]
+        usable = seen[classes[seen] >= 0]
+        evidence = usable[self._evidence[usable]]
+        also = usable[~self._evidence[usable]]
+        return RowSet(evidence, self._folds[evidence], also, classes, space.answers)
+
+    def _open(self, developed: Developed, space: AnswerSpace, at: int, evidence: int, folder: Path) -> Active:
+        """Write the artifact as production would, and open it with the backend that would serve it."""
+        folder.mkdir()
+        task, inputs = self._plan.task, InputSettings(self._plan.task.messages)
+        manifest: dict[str, Any] = write_specialist(
+            folder,
+            task=task.name,
+            family=developed.family,
+            model=developed.student.to_artifact(folder),
+            scorer=developed.scorer,
+            answers=space,
+            inputs=inputs,
+            trunk=developed.trunk,
+        )
+        number, calibration = len(self.result.versions) + 1, developed.calibration
+        digest = _digest(folder, manifest)
+        specialist = open_specialist(
+            folder, manifest, name=f"{task.name}@{number}", digest=digest, trunk=lambda _: self._material.embedder()
+        )
+        self.result.versions.append(
+            Version(
+                at=at,
+                family=developed.family,
+                digest=digest,
+                threshold=calibration.threshold,
+                certified_coverage=calibration.coverage,
+                accuracy=developed.accuracy,
+                evidence=evidence,
+                why=developed.why,
+                notes=calibration.notes,
+            )
+        )
+        version = SpecialistVersion(
+            task.name,
+            number,
+            developed.family,
+            digest,
+            Stage.ACTIVE,
+            datetime(1970, 1, 1, tzinfo=UTC),
+            calibration,
+        )
+        return Active(version, specialist, space.normalise)
+
+
+def _threshold(active: Active) -> float | None:
+    return active.version.calibration.threshold if active.version.calibration else None
+
+
+async def _record_nothing(finding: Any) -> None:
+    """The stream holds every reference already."""
+
+
+def _digest(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """Return the digest that the artifact store would give the version."""
+    files = {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+    }
+    return manifests.digest_of(manifests.encode({**manifest, "format": manifests.FORMAT, "files": files}))

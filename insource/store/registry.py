@@ -1,0 +1,190 @@
+"""The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
+
+It does not know what makes a version good enough to promote. Every write is one short transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+import msgspec
+
+from insource.errors import UnknownTask, UnknownVersion
+from insource.store import columns, migrations
+from insource.store.columns import Act
+from insource.store.database import open_database, transaction
+from insource.store.translate import translated
+from insource.types import Calibration, SpecialistVersion, Stage
+
+FILE = "registry.db"
+VERSION = "task, version, family, digest, stage, created, calibration, lineage"
+SELECT = f"SELECT {VERSION} FROM versions WHERE task = ?"
+INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_ACT = f"INSERT INTO acts ({columns.ACT}) VALUES (?, ?, ?, ?, ?)"
+ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
+
+
+class Registry:
+    """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
+
+    Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or
+    StoreError where it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, connection: apsw.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._own_changes = 0
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, home: Path) -> Self:
+        """Open the registry in `home`, made if it is missing."""
+        path = home / FILE
+        return cls(path, open_database(path, migrations=migrations.REGISTRY))
+
+    def register(
+        self,
+        task: str,
+        family: str,
+        digest: str,
+        calibration: Calibration | None,
+        lineage: Mapping[str, Any],
+        now: datetime,
+    ) -> SpecialistVersion:
+        """Add a candidate and return it; its version is one more than the task's highest.
+
+        `lineage` comes back as JSON does: tuples as lists. ValueError where a figure cannot be kept exactly (NaN,
+        infinity), TypeError where a value is no plain JSON value (a numpy number).
+        """
+        stored, told = _calibration_text(calibration), msgspec.json.encode(lineage).decode()
+        with self._writing() as connection:
+            highest = connection.execute("SELECT coalesce(max(version), 0) FROM versions WHERE task = ?", (task,)).get
+            version = int(highest) + 1
+            values = (task, version, family, digest, Stage.CANDIDATE, columns.micros(now), stored, told)
+            connection.execute(INSERT, values)
+        return self.get(task, version)
+
+    def get(self, task: str, version: int | None = None) -> SpecialistVersion:
+        """Return a version of the task, by default the newest; raises UnknownTask or UnknownVersion."""
+        versions = self.versions(task)
+        if not versions:
+            raise UnknownTask(f"Task {task!r} has no version here ({self.path}); {self._known_tasks()}")
+        if version is None:
+            return versions[-1]
+        for found in versions:
+            if found.version == version:
+                return found
+        raise UnknownVersion(
+            f"Task {task!r} has no version {version}; it has {_span(versions)}. "
+            f"Name one of those, or train a new one; `insource tasks {task}` lists them."
+        )
+
+    def versions(self, task: str) -> tuple[SpecialistVersion, ...]:
+        """Return the task's versions, oldest first; none for an unknown task."""
+        return tuple(_to_version(row) for row in self._read(f"{SELECT} ORDER BY version", (task,)))
+
+    def tasks(self) -> tuple[str, ...]:
+        """Return the names of all tasks with a version, in order of name."""
+        return tuple(row[0] for row in self._read("SELECT DISTINCT task FROM versions ORDER BY task", ()))
+
+    def active(self, task: str) -> SpecialistVersion | None:
+        """Return the version that serves, or None."""
+        rows = self._read(f"{SELECT} AND stage = 'active'", (task,))
+        return _to_version(rows[0]) if rows else None
+
+    def promote(self, task: str, version: int, who: str, why: str, now: datetime) -> SpecialistVersion:
+        """Make a version the active one, retire the one before it, and record the act, all or nothing.
+
+        A version that is active already stays so, and nothing is recorded. Raises UnknownTask or UnknownVersion.
+        """
+        with self._writing() as connection:
+            chosen, before = self.get(task, version), self.active(task)
+            if before is not None and before.version == chosen.version:
+                return chosen
+            if before is not None:
+                self._set_stage(before, Stage.RETIRED)
+            self._set_stage(chosen, Stage.ACTIVE)
+            detail = f"{why} (before: {before.name if before else 'none'}; digest {chosen.digest})"
+            act = Act(now, who, "promote", chosen.name, detail)
+            connection.execute(INSERT_ACT, columns.act_values(act))
+        return self.get(task, version)
+
+    def acts(self, subject: str | None = None) -> tuple[Act, ...]:
+        """Return who promoted what (`subject` is NAME@V), oldest first."""
+        return tuple(columns.to_act(row) for row in self._read(ACTS, (subject,)))
+
+    def changed(self) -> int:
+        """Return a number that grows whenever anyone has committed a change; cheap enough to ask often."""
+        with self._lock, translated(self.path, self._connection):
+            return int(self._connection.execute("PRAGMA data_version").get) + self._own_changes
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        with self._lock, transaction(self._connection, self.path) as connection:
+            before = connection.total_changes()
+            yield connection
+            self._own_changes += connection.total_changes() > before
+
+    def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        with self._lock, translated(self.path, self._connection):
+            return self._connection.execute(statement, values).fetchall()
+
+    def _set_stage(self, version: SpecialistVersion, stage: Stage) -> None:
+        self._connection.execute(
+            "UPDATE versions SET stage = ? WHERE task = ? AND version = ?", (stage, version.task, version.version)
+        )
+
+    def _known_tasks(self) -> str:
+        names = self.tasks()
+        if not names:
+            return "no task has one yet. `insource train FILE --task NAME` makes one."
+        return f"known are {', '.join(names[:10])}{' and more' if names[10:] else ''}. Check the name."
+
+
+def _span(versions: Sequence[SpecialistVersion]) -> str:
+    first, last = versions[0].version, versions[-1].version
+    return f"version {first}" if first == last else f"versions {first} to {last}"
+
+
+def _calibration_text(calibration: Calibration | None) -> str | None:
+    if calibration is None:
+        return None
+    text = msgspec.json.encode(calibration)
+    if msgspec.json.decode(text, type=Calibration) != calibration:
+        raise ValueError(f"a figure of the calibration is not finite, so it cannot be stored exactly: {calibration}")
+    return text.decode()
+
+
+def _to_version(row: Sequence[Any]) -> SpecialistVersion:
+    task, version, family, digest, stage, created, calibration, lineage = row
+    return SpecialistVersion(
+        task=task,
+        version=version,
+        family=family,
+        digest=digest,
+        stage=Stage(stage),
+        created=columns.moment(created),
+        calibration=None if calibration is None else msgspec.json.decode(calibration, type=Calibration),
+        lineage=msgspec.json.decode(lineage),
+    )

@@ -1,0 +1,49 @@
+"""Files and folders written so that they outlast a power cut, and their errors in insource's words.
+
+It knows the operating system's calls; it does not know what is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from insource.errors import StoreError, StoreFull
+from insource.store.translate import NO_ROOM
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Create `path` with mode 0600 and sync its bytes; FileExistsError where it exists."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync the folder's own entries: names that were added, renamed or removed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def translated_files(path: Path) -> Iterator[None]:
+    """Turn every OSError raised inside into a StoreError that names the file, and a full disk into StoreFull."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        if error.errno in NO_ROOM:
+            raise StoreFull(
+                f"No room left to write {where}. Nothing stored earlier is lost. Free some space."
+            ) from error
+        raise StoreError(
+            f"{where} cannot be read or written ({error.strerror}). A folder of this user was expected. "
+            "Check its owner and mode, or set INSOURCE_HOME to one that can be written."
+        ) from error

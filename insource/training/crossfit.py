@@ -1,0 +1,73 @@
+"""Cross-fitting: every evidence row gets the probabilities of a student that never saw it, nor its near-duplicates.
+
+It knows students, rows and folds; not answers, thresholds or tasks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from insource.training.students.contract import Classes, Probabilities, Rows, Student
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """`probabilities` float64 (len(evidence), K), out of fold; `student` is fitted on everything."""
+
+    probabilities: Probabilities
+    student: Student
+
+
+def cross_fit(
+    student: Student,
+    prepared: Any,
+    *,
+    evidence: Rows,
+    folds: NDArray[np.intp],
+    also: Rows,
+    classes: Classes,
+    n_classes: int,
+) -> CrossFit:
+    """Fit `student` once for each fold of the evidence, and once on all rows.
+
+    `evidence` int (m,) are rows that may certify, `folds` int (m,) their folds; `also` are rows that every fit learns
+    from and that never certify (escalated requests). `classes` int (n,) covers all of `prepared`. Fits run side by
+    side on the process's cores, one thread each.
+    """
+    names = np.unique(folds)
+
+    def of_fold(name: int | None) -> tuple[Student, NDArray[np.bool_], Probabilities | None]:
+        held = folds == name if name is not None else np.zeros(len(evidence), np.bool_)
+        rows = np.concatenate([evidence[~held], also])
+        fitted = student.fresh().fit(prepared, rows, classes[rows], n_classes)
+        return fitted, held, fitted.probabilities(prepared, evidence[held]) if held.any() else None
+
+    probabilities = np.empty((len(evidence), n_classes))
+    last = student
+    for fitted, held, found in side_by_side(of_fold, [None, *(int(name) for name in names)]):
+        if found is None:
+            last = fitted
+        else:
+            probabilities[held] = found
+    return CrossFit(probabilities, last)
+
+
+def side_by_side(function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
+    """Return the function's results in order, computed on as many threads as cores, each with one BLAS thread."""
+    with threadpool_limits(limits=1), ThreadPoolExecutor(cores(), thread_name_prefix="fit") as pool:
+        return list(pool.map(function, items))
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

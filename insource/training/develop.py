@@ -1,0 +1,197 @@
+"""Developing a version: cross-fit the families, score and certify each out of fold, and choose one.
+
+Training and backtest both come through here. It knows rows, classes and a promise; not files or the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.risk.calibrate import calibrate
+from insource.risk.scores import Scorer, cross_fit_scores
+from insource.training.crossfit import CrossFit, cross_fit
+from insource.training.families import FAMILIES, Material
+from insource.training.students.contract import Classes, Probabilities, Rows, Student
+from insource.training.students.two_tier import NO_EXIT, TwoTierStudent, choose_exit, choose_weight, pooled
+from insource.types import Calibration, Require
+
+GOOD_ENOUGH = 0.98
+SMALLER_IS_WORTH = 0.02
+EXIT_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is to be certified: `guards` maps an answer's label to the share of its requests that may be missed."""
+
+    target_risk: float
+    confidence_level: float
+    guards: Mapping[str, float]
+    require: Require = Require()
+
+
+@dataclass(frozen=True, slots=True)
+class RowSet:
+    """Which rows of the material to learn from: `evidence` may certify and has `folds`; `also` only teaches.
+
+    `classes` int (n,) covers all of the material, -1 where there is no reference; `labels` names the classes.
+    """
+
+    evidence: Rows
+    folds: NDArray[np.intp]
+    also: Rows
+    classes: Classes
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Developed:
+    """One family, developed: the student on all rows, its scorer, and what its out-of-fold rows certify."""
+
+    family: str
+    student: Student
+    scorer: Scorer
+    probabilities: Probabilities
+    scores: NDArray[np.float64]
+    wrong: NDArray[np.bool_]
+    accuracy: float
+    calibration: Calibration
+    trunk: str | None = None
+    why: str = ""
+
+
+def develop(material: Material, rows: RowSet, promise: Promise, family: str) -> Developed:
+    """Return the family asked for, or with `auto` the smallest that meets the task's bar, with the reason in `why`.
+
+    The bar is `promise.require`; where that asks for nothing, a certified coverage within 2 points of the best family.
+    """
+    if family == "linear":
+        return replace(_linear(material, rows, promise)[0], why="linear was asked for")
+    if family == "auto":
+        small, fit = _linear(material, rows, promise)
+        if _settles(small, promise.require):
+            return replace(small, why=_settled(small, promise.require))
+        candidates = [small, *_with_encoder(material, rows, promise, fit)]
+        return _choose(candidates, promise.require)
+    linear = _fit(*material.linear(), rows) if family == "two-tier" else None
+    found = _with_encoder(material, rows, promise, linear)
+    return replace(next(each for each in found if each.family == family), why=f"{family} was asked for")
+
+
+def certify_rows(
+    probabilities: Probabilities, rows: RowSet, promise: Promise, method: str = "cross-fit"
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], Calibration]:
+    """Return score, wrong and calibration of the evidence rows from their out-of-fold probabilities."""
+    references = rows.classes[rows.evidence]
+    wrong = probabilities.argmax(axis=1) != references
+    scores = cross_fit_scores(probabilities, ~wrong, rows.folds)
+    return scores, wrong, certified(scores, wrong, named(references, rows.labels), promise, method)
+
+
+def named(classes: Classes, labels: tuple[str, ...]) -> NDArray[np.str_]:
+    """Return the label of each class number, str (n,); "" where there is none."""
+    return np.array([*labels, ""])[classes]
+
+
+def certified(
+    scores: NDArray[np.float64], wrong: NDArray[np.bool_], references: NDArray[np.str_], promise: Promise, method: str
+) -> Calibration:
+    """Return the calibration of scored rows; a threshold that accepts everything reads 0, the lowest score there is."""
+    found = calibrate(
+        scores,
+        wrong,
+        references,
+        promise.guards,
+        target_risk=promise.target_risk,
+        confidence_level=promise.confidence_level,
+        method=method,
+    )
+    return replace(found, threshold=None if found.threshold is None else max(found.threshold, 0.0))
+
+
+def _linear(material: Material, rows: RowSet, promise: Promise) -> tuple[Developed, CrossFit]:
+    student, counts = material.linear()
+    fit = _fit(student, counts, rows)
+    return _developed("linear", fit.student, fit.probabilities, rows, promise, None), fit
+
+
+def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: CrossFit | None) -> list[Developed]:
+    """Return the frozen encoder, and before it, where the linear fit is given, the two tiers together."""
+    student, embeddings = material.encoder()
+    fit = _fit(student, embeddings, rows)
+    trunk = material.trunk_digest
+    alone = _developed("encoder-frozen", fit.student, fit.probabilities, rows, promise, trunk)
+    if linear is None:
+        return [alone]
+    first, second, references = linear.probabilities, fit.probabilities, rows.classes[rows.evidence]
+    weight = choose_weight(first, second, references)
+    exit_at = choose_exit(first, references, EXIT_SHARE * promise.target_risk) if weight < 1.0 else NO_EXIT
+    both: Any = TwoTierStudent(linear.student, fit.student, weight=weight, exit_at=exit_at)  # type: ignore[arg-type]
+    together = pooled(first, second, weight, exit_at)
+    return [_developed("two-tier", both, together, rows, promise, trunk), alone]
+
+
+def _fit(student: Student, prepared: Any, rows: RowSet) -> CrossFit:
+    return cross_fit(
+        student,
+        prepared,
+        evidence=rows.evidence,
+        folds=rows.folds,
+        also=rows.also,
+        classes=rows.classes,
+        n_classes=len(rows.labels),
+    )
+
+
+def _developed(
+    family: str, student: Student, probabilities: Probabilities, rows: RowSet, promise: Promise, trunk: str | None
+) -> Developed:
+    scores, wrong, calibration = certify_rows(probabilities, rows, promise)
+    scorer = Scorer.fit(probabilities, ~wrong)
+    accuracy = float(1.0 - wrong.mean())
+    return Developed(family, student, scorer, probabilities, scores, wrong, accuracy, calibration, trunk)
+
+
+def _meets(candidate: Developed, require: Require) -> bool:
+    accurate = require.accuracy is None or candidate.accuracy >= require.accuracy
+    return accurate and (require.coverage is None or candidate.calibration.coverage >= require.coverage)
+
+
+def _asks(require: Require) -> bool:
+    return require.accuracy is not None or require.coverage is not None
+
+
+def _settles(candidate: Developed, require: Require) -> bool:
+    return _meets(candidate, require) if _asks(require) else candidate.calibration.coverage >= GOOD_ENOUGH
+
+
+def _settled(candidate: Developed, require: Require) -> str:
+    told = _told(candidate)
+    return f"{told}: it meets the task's bar" if _asks(require) else f"{told}: nothing larger can add much"
+
+
+def _choose(candidates: list[Developed], require: Require) -> Developed:
+    ordered = sorted(candidates, key=lambda each: FAMILIES.index(each.family))
+    best = max(ordered, key=lambda each: (each.calibration.coverage, each.accuracy))
+    told = "; ".join(_told(each) for each in ordered)
+    if _asks(require):
+        meeting = [each for each in ordered if _meets(each, require)]
+        chosen = meeting[0] if meeting else best
+        reason = "the smallest that meets the task's bar" if meeting else "none meets the task's bar, so the best"
+        return replace(chosen, why=f"{told}: {chosen.family}, {reason}")
+    if best.calibration.threshold is None:
+        best = max(ordered, key=lambda each: each.accuracy)
+        near = [each for each in ordered if each.accuracy >= best.accuracy - SMALLER_IS_WORTH]
+        return replace(near[0], why=f"{told}: {near[0].family}, the smallest within 2 points of the best accuracy")
+    near = [each for each in ordered if each.calibration.coverage >= best.calibration.coverage - SMALLER_IS_WORTH]
+    return replace(near[0], why=f"{told}: {near[0].family}, the smallest within 2 points of the best coverage")
+
+
+def _told(candidate: Developed) -> str:
+    coverage, accuracy = candidate.calibration.coverage, candidate.accuracy
+    return f"{candidate.family} certifies {coverage:.1%} (accuracy {accuracy:.1%})"

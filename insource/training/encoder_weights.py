@@ -1,0 +1,124 @@
+"""The weights of a BERT encoder: read from safetensors, checked against its config, and quantised to 8 bits.
+
+Numpy arrays only: it knows neither the graph they end up in nor the runtime that will run them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.errors import DataError
+
+Array = NDArray[Any]
+SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """The sizes of a BERT encoder, as its config.json states them."""
+
+    layers: int
+    hidden: int
+    heads: int
+    positions: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """A matrix in 8 bits: values int8, and one float32 scale for each column (or row); the zero point is 0."""
+
+    values: NDArray[np.int8]
+    scale: NDArray[np.float32]
+
+
+def read_shape(folder: Path) -> EncoderShape:
+    """Read config.json; raise DataError where it is missing, or is no encoder of the kind that can be built."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        for key, wanted in SUPPORTED.items():
+            if config.get(key, wanted) != wanted:
+                raise DataError(
+                    f"{path} says {key} = {config[key]!r}; only {key} = {wanted!r} can be built. Choose a BERT encoder."
+                )
+        shape = EncoderShape(
+            layers=int(config["num_hidden_layers"]),
+            hidden=int(config["hidden_size"]),
+            heads=int(config["num_attention_heads"]),
+            positions=int(config["max_position_embeddings"]),
+            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); expected the config of a BERT encoder. "
+            "Point at a folder with config.json, model.safetensors and tokenizer.json."
+        ) from error
+    if min(shape.layers, shape.hidden, shape.heads, shape.positions) < 1 or shape.hidden % shape.heads:
+        raise DataError(
+            f"{path} asks for {shape.layers} layers of {shape.hidden} dimensions in {shape.heads} heads; expected "
+            "dimensions that the heads share evenly. Fetch the model again."
+        )
+    return shape
+
+
+class Weights:
+    """The tensors of one encoder by their names, as float32; a leading "bert." in the file is taken off."""
+
+    def __init__(self, tensors: Mapping[str, Array], source: str) -> None:
+        self._tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
+        self._source = source
+
+    @classmethod
+    def read(cls, path: Path) -> Weights:
+        """Read a safetensors file of float32 or float16; raise DataError where it cannot be read."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return cls(load_file(path), str(path))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path} cannot be read as safetensors ({error}); expected float32 or float16 weights. Fetch it again."
+            ) from error
+
+    def tensor(self, name: str, *shape: int | None) -> NDArray[np.float32]:
+        """The named tensor; raise DataError where it is missing, of another shape, or not finite."""
+        found = self._tensors.get(name)
+        fits = (
+            found is not None
+            and found.ndim == len(shape)
+            and all(wanted in (None, size) for wanted, size in zip(shape, found.shape, strict=True))
+        )
+        if found is None or not fits:
+            have = "is missing" if found is None else f"has shape {found.shape}"
+            raise DataError(
+                f"{self._source}: tensor {name} {have}; expected {shape}. Use weights that fit config.json."
+            )
+        if not np.isfinite(found).all():
+            raise DataError(f"{self._source}: tensor {name} is not finite; expected numbers. Fetch the weights again.")
+        return np.ascontiguousarray(found, dtype=np.float32)
+
+    def matrix(self, name: str, rows: int, columns: int | None) -> NDArray[np.float32]:
+        """The named layer's weight as (inputs, outputs), for x @ W."""
+        return np.ascontiguousarray(self.tensor(f"{name}.weight", columns, rows).T)
+
+
+def quantise(matrix: NDArray[np.float32], *, axis: int, limit: int) -> Quantised:
+    """Round a matrix to integers within +-limit, with one scale for each slice along `axis`.
+
+    Symmetric, round half to even. For products with unsigned activations limit is 64: two products of 255 * 64 fit
+    16 bits, so processors with and without VNNI add up to the very same integers (ONNX Runtime, "Quantize ONNX
+    models", on saturation and reduce_range).
+    """
+    largest = np.abs(matrix).max(axis=1 - axis, keepdims=True)
+    scale = np.where(largest > 0, largest / limit, 1.0).astype(np.float32)
+    values = np.clip(np.rint(matrix / scale), -limit, limit).astype(np.int8)
+    return Quantised(values, scale.reshape(-1))

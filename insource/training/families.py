@@ -1,0 +1,95 @@
+"""The texts of a run in the form of every family, each made when it is first asked for.
+
+It knows which families there are; not labels, folds or thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.backends.onnx import Trunk
+from insource.errors import UserError
+from insource.training.students.contract import Student
+from insource.training.students.linear import Counts, LinearStudent
+from insource.training.trunks import Say, TrunkRoom
+
+FAMILIES = ("linear", "two-tier", "encoder-frozen")
+"""From the smallest to the largest; `auto` looks at them in this order."""
+
+CHOICES = ("auto", *FAMILIES)
+
+
+def check_family(name: str) -> str:
+    """Return the name; raise UserError where it is no family and not `auto`."""
+    if name not in CHOICES:
+        raise UserError(f"--family is {name!r}; one of {', '.join(CHOICES)} was expected.")
+    return name
+
+
+class Material:
+    """Texts, prepared once for each family and shared by every fit."""
+
+    def __init__(self, texts: Sequence[str], room: Callable[[], TrunkRoom], say: Say, base: str) -> None:
+        self.texts = texts
+        self._room_of, self._say, self._base = room, say, base
+        self._room: TrunkRoom | None = None
+        self._counts: Counts | None = None
+        self._embeddings: Any = None
+        self.trunk_digest: str | None = None
+
+    @property
+    def room(self) -> TrunkRoom:
+        """Where trunks are opened; made when an encoder is first asked for."""
+        if self._room is None:
+            self._room = self._room_of()
+        return self._room
+
+    def linear(self) -> tuple[LinearStudent, Counts]:
+        """Return an unfitted linear student and the counted n-grams."""
+        student = LinearStudent()
+        if self._counts is None:
+            self._counts = student.prepare(self.texts, self._say(f"counting n-grams of {len(self.texts):,} texts"))
+        return student, self._counts
+
+    def encoder(self) -> tuple[Student, Any]:
+        """Return an unfitted frozen-encoder student and the embeddings."""
+        from insource.training.students.encoder_frozen import EncoderFrozenStudent
+
+        if self.trunk_digest is None:
+            self.trunk_digest = self.room.ensure(self._base)
+        student = EncoderFrozenStudent(self.room.get(self.trunk_digest), self.room.embedder(self.trunk_digest))
+        if self._embeddings is None:
+            self._embeddings = student.prepare(self.texts)
+        return student, self._embeddings
+
+    def embedder(self) -> Known:
+        """Return the trunk with the embeddings of these texts at hand, to serve them without embedding them again."""
+        self.encoder()
+        assert self.trunk_digest is not None
+        return Known(self.room.get(self.trunk_digest), self.texts, self._embeddings)
+
+
+class Known:
+    """An embedder that looks texts up which it has seen; row by row the same numbers as the trunk's."""
+
+    def __init__(self, trunk: Trunk, texts: Sequence[str], embeddings: NDArray[np.float32]) -> None:
+        self._trunk, self._embeddings = trunk, embeddings
+        self._rows = {text: row for row, text in enumerate(texts)}
+
+    @property
+    def dimension(self) -> int:
+        """The length of an embedding."""
+        return self._trunk.dimension
+
+    def embed_one(self, text: str) -> NDArray[np.float32]:
+        """Return the embedding of a text."""
+        row = self._rows.get(text)
+        return self._trunk.embed_one(text) if row is None else self._embeddings[row]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of texts."""
+        return np.stack([self.embed_one(text) for text in texts])

@@ -1,0 +1,120 @@
+"""The rows a training run learns from: texts, classes and groups, frozen and named by a digest.
+
+It knows examples and answers; not students, nor what the rows will be used for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.answers import AnswerSpace, learn_answers
+from insource.errors import DataError
+from insource.inputs import InputSettings
+from insource.training.duplicates import near_duplicate_groups
+from insource.types import Example
+
+FOLDER = "snapshots"
+FEWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Labelled rows of one task, in the traffic's order and with its repeats.
+
+    `classes` int (n,) are answer numbers, `groups` int (n,) name near-duplicates; rows of one group never straddle two
+    splits. `unlabelled` examples had no reference, `textless` no text, `outside` an answer of another form.
+    """
+
+    texts: tuple[str, ...]
+    classes: NDArray[np.intp]
+    groups: NDArray[np.intp]
+    answers: AnswerSpace
+    inputs: InputSettings
+    digest: str
+    unlabelled: int = 0
+    textless: int = 0
+    outside: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def save(self, home: Path) -> Path:
+        """Write the rows to `home`/snapshots/DIGEST.jsonl, unless they are there, and return the path."""
+        folder = home / FOLDER
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{self.digest}.jsonl"
+        if not path.exists():
+            draft = path.with_suffix(".draft")
+            draft.touch(mode=0o600)
+            lines = (
+                msgspec.json.encode({"text": text, "answer": self.answers.answers[number]})
+                for text, number in zip(self.texts, self.classes.tolist(), strict=True)
+            )
+            draft.write_bytes(b"\n".join(lines) + b"\n")
+            draft.replace(path)
+        return path
+
+
+def take_snapshot(
+    examples: Sequence[Example], inputs: InputSettings, *, answers: AnswerSpace | None = None, gold: bool = False
+) -> Snapshot:
+    """Return the labelled rows of `examples`; with `gold`, gold stands in for the reference where there is gold.
+
+    Raises DataError where fewer than 10 rows can be used, OpenEndedAnswers where the answers are not a closed set.
+    """
+    references = [example.gold if gold and example.gold is not None else example.answer for example in examples]
+    given = [reference for reference in references if reference is not None]
+    if not given:
+        raise DataError(
+            f"None of {len(examples):,} requests has a reference; an answer in each line was expected ('answer' or "
+            "'label'). Record the upstream's answers, or label some requests."
+        )
+    space = answers or learn_answers(given)
+    labels = space.normalise_all(references)
+    texts = [inputs.text_of(example.request) for example in examples]
+    kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text and label is not None]
+    if len(kept) < FEWEST:
+        raise DataError(
+            f"{len(kept)} of {len(examples):,} requests have a text and a reference from the closed set; at least "
+            f"{FEWEST} were expected. Collect more traffic."
+        )
+    chosen = tuple(texts[i] or "" for i in kept)
+    classes = np.array([space.index(labels[i] or "") for i in kept], dtype=np.intp)
+    return Snapshot(
+        texts=chosen,
+        classes=classes,
+        groups=near_duplicate_groups(chosen, [examples[i].group for i in kept]),
+        answers=space,
+        inputs=inputs,
+        digest=_digest(chosen, classes, space, inputs),
+        unlabelled=len(references) - len(given),
+        textless=sum(text is None for text in texts),
+        outside=sum(label is None for label in labels) - (len(references) - len(given)),
+    )
+
+
+def read_snapshot(home: Path, digest: str) -> list[tuple[str, str]] | None:
+    """Return the (text, answer) rows of a saved snapshot, or None where it is not kept any more."""
+    path = home / FOLDER / f"{digest}.jsonl"
+    if not path.is_file():
+        return None
+    with path.open("rb") as lines:
+        rows = [msgspec.json.decode(line, type=dict[str, str]) for line in lines]
+    return [(row["text"], row["answer"]) for row in rows]
+
+
+def _digest(texts: Sequence[str], classes: NDArray[np.intp], answers: AnswerSpace, inputs: InputSettings) -> str:
+    found = hashlib.sha256(json.dumps([list(answers.answers), inputs.to_json()]).encode())
+    for text, number in zip(texts, classes.tolist(), strict=True):
+        data = text.encode("utf-8", "replace")
+        found.update(b"%d %d " % (number, len(data)))
+        found.update(data)
+    return found.hexdigest()

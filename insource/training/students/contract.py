@@ -1,0 +1,55 @@
+"""The contract of a student, after scikit-learn's habit, with one step more: `prepare`.
+
+What depends on the text alone is computed once and shared by every fit of a cross-fitting or a backtest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Classes = NDArray[np.intp]
+Rows = NDArray[np.intp]
+Probabilities = NDArray[np.float64]
+Progress = Callable[[int, int | None], None]
+
+
+class Prepared(Protocol):
+    """Texts in the form a student learns from; row i depends on text i and on nothing else."""
+
+    def __len__(self) -> int:
+        """The number of texts."""
+        ...
+
+
+class Student(Protocol):
+    """A family that learns which of K answers a text has.
+
+    Learned values end in an underscore. Neither `fit` nor `probabilities` may look at rows it was not given.
+    """
+
+    family: ClassVar[str]
+
+    def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Any:
+        """Return the texts as this family learns from them."""
+        ...
+
+    def fit(self, prepared: Any, rows: Rows, classes: Classes, n_classes: int) -> Self:
+        """Learn from the given rows of `prepared`, whose answers are `classes` (as long as `rows`)."""
+        ...
+
+    def probabilities(self, prepared: Any, rows: Rows) -> Probabilities:
+        """Return float64 (len(rows), K); raises DataError before `fit`."""
+        ...
+
+    def fresh(self) -> Self:
+        """Return an unfitted student with the same choices."""
+        ...
+
+    def to_artifact(self, folder: Path) -> dict[str, Any]:
+        """Write the learned values into `folder` and return what the manifest says of them, in JSON."""
+        ...

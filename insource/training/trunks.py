@@ -1,0 +1,88 @@
+"""The trunks of this home: built from a base model once, kept as artifacts, with the embeddings they computed.
+
+It knows where trunks and embeddings lie; graphs are `encoder_graph`'s business, sessions `backends.onnx`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.backends.onnx import Trunk, Trunks
+from insource.errors import ArtifactDamaged
+from insource.store.artifacts import ArtifactStore
+from insource.training.base_models import DEFAULT_ENCODER, base_model
+from insource.training.students.contract import Progress
+
+Say = Callable[[str], Callable[[int, int | None], None]]
+
+
+class TrunkRoom:
+    """Builds, opens and remembers trunks under `home`; `say` starts a progress bar with a title."""
+
+    def __init__(self, home: Path, store: ArtifactStore, say: Say) -> None:
+        self._home, self._store, self._say = home, store, say
+        self.trunks = Trunks(lambda digest: store.open(digest).folder)
+
+    def ensure(self, base: str = DEFAULT_ENCODER, precision: str = "int8") -> str:
+        """Return the digest of the trunk made from `base`, fetched and built where it is not there yet.
+
+        Raises FetchError where the base model cannot be had, ArtifactDamaged where it cannot be built.
+        """
+        from insource.training.encoder_graph import BUILDER, build_trunk
+
+        note = self._home / "trunks" / f"{hashlib.sha256(base.encode()).hexdigest()[:16]}-{precision}-{BUILDER}"
+        if note.is_file():
+            try:
+                digest = note.read_text().strip()
+                self._store.open(digest)
+                return digest
+            except ArtifactDamaged:
+                note.unlink()
+        model = base_model(base, cache=self._home / "cache", progress=self._say(f"fetching {base}"))
+        with self._store.draft() as folder:
+            build_trunk(model, folder, precision, self._say(f"building {base} ({precision})"))
+            digest = self._store.commit(folder, {"kind": "trunk", "base": model.name, "base_digest": model.digest})
+        note.parent.mkdir(mode=0o700, exist_ok=True)
+        note.write_text(digest + "\n")
+        return digest
+
+    def get(self, digest: str) -> Trunk:
+        """Return the loaded trunk of a digest."""
+        return self.trunks.get(digest)
+
+    def embedder(self, digest: str) -> Callable[[Sequence[str], Progress | None], NDArray[np.float32]]:
+        """Return a function that embeds texts with that trunk and keeps what it computed for the next run."""
+
+        def embed(texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+            path = self._home / "cache" / "embeddings" / f"{_digest(digest, texts)}.npy"
+            trunk = self.get(digest)
+            if path.is_file():
+                try:
+                    kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
+                    if kept.shape == (len(texts), trunk.dimension) and kept.dtype == np.float32:
+                        return kept
+                except (OSError, ValueError):
+                    path.unlink(missing_ok=True)
+            found = trunk.embed(texts, progress=progress or self._say(f"embedding {len(texts):,} texts"))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = path.with_suffix(".draft")
+            with draft.open("wb") as file:
+                np.save(file, found, allow_pickle=False)
+            draft.replace(path)
+            return found
+
+        return embed
+
+
+def _digest(trunk: str, texts: Sequence[str]) -> str:
+    found = hashlib.sha256(trunk.encode())
+    for text in texts:
+        data = text.encode("utf-8", "replace")
+        found.update(b"%d " % len(data))
+        found.update(data)
+    return found.hexdigest()

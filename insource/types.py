@@ -1,0 +1,291 @@
+"""The nouns of insource, frozen: what travels between rooms.
+
+They hold data and nothing else: no input or output, no clock, no third-party type. Times are UTC, money is Decimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """Selective prediction's two outcomes."""
+
+    ACCEPTED = "accepted"
+    ESCALATED = "escalated"
+
+
+class Reason(StrEnum):
+    """Why a request had its outcome; a closed set."""
+
+    ABOVE_THRESHOLD = "above_threshold"
+    BELOW_THRESHOLD = "below_threshold"
+    NO_TASK = "no_task"
+    NO_SPECIALIST = "no_specialist"
+    NO_THRESHOLD = "no_threshold"
+    UNSUPPORTED_FIELD = "unsupported_field"
+    NO_INPUT = "no_input"
+    SPECIALIST_FAILED = "specialist_failed"
+    SPECIALIST_SLOW = "specialist_slow"
+    ARTIFACT_DAMAGED = "artifact_damaged"
+    BUDGET_SPENT = "budget_spent"
+
+
+class Stage(StrEnum):
+    """A version's place in the rollout."""
+
+    CANDIDATE = "candidate"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation; content is text, or the wire's list of parts."""
+
+    role: str
+    content: str | tuple[Mapping[str, Any], ...] | None
+
+    @property
+    def text(self) -> str | None:
+        """The text of the message, or None where a part is not text (an image, a sound, a tool's call)."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content
+        if not all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in self.content):
+            return None
+        return "".join(part["text"] for part in self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came: the conversation, the other fields as decoded, and the bytes to forward untouched."""
+
+    id: str
+    messages: tuple[Message, ...]
+    model: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    path: str = "/v1/chat/completions"
+    stream: bool = False
+    method: str = "POST"
+
+    @property
+    def system_prompt(self) -> str | None:
+        """The text of the leading system (or developer) message, if there is one."""
+        if self.messages and self.messages[0].role in ("system", "developer"):
+            return self.messages[0].text
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one reply, as the wire counts them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A reply on its way through: status, headers and body bytes, to be passed on as they are."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    chunks: AsyncIterator[bytes]
+    close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was done with one request, and why."""
+
+    request_id: str
+    time: datetime
+    outcome: Outcome
+    reason: Reason
+    task: str | None = None
+    version: int | None = None
+    digest: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+    audited: bool = False
+    audit_rate: float = 0.0
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a backend returns: content (or a relay of the upstream's own bytes), score, and the decision behind it.
+
+    `label` is the normalised answer where the answer comes from a closed set. `seconds` says how long each step took.
+    """
+
+    served_by: str
+    content: str | None = None
+    label: str | None = None
+    score: float | None = None
+    usage: Usage | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    decision: Decision | None = None
+    relay: Relay | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a decided request: status on the wire, tokens, money, energy and time."""
+
+    request_id: str
+    time: datetime
+    status: int
+    served_by: str
+    seconds: float
+    upstream_seconds: float | None = None
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    cost_saved: Decimal | None = None
+    joules: float | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the audit sample learned after the reply: did the specialist's answer agree with the reference?
+
+    `accepted` says whether the specialist's answer was the one served. `agrees` is None where no reference came.
+    """
+
+    request_id: str
+    time: datetime
+    task: str
+    version: int
+    accepted: bool
+    agrees: bool | None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The text of one exchange, kept apart from the decision so that it can be erased."""
+
+    request_id: str
+    time: datetime
+    task: str | None
+    text: str
+    answer: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One request of a traffic file with the answer taken as right for it, and gold where there is gold."""
+
+    request: Request
+    answer: str | None
+    gold: str | None = None
+    task: str | None = None
+    time: datetime | None = None
+    group: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardResult:
+    """One guard's certificate: of `rows` requests whose reference is `answer`, `missed` were accepted wrongly."""
+
+    answer: str
+    limit: float
+    rows: int
+    missed: int
+    missed_upper_bound: float | None
+    held: bool
+    rows_lacking: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The procedure and the stored result that fixed a threshold.
+
+    `threshold` None accepts nothing. `coverage`, `errors` and `risk_upper_bound` are those of the certified rows;
+    `ranking` is the area under the curve of the score against "agrees with the reference".
+    """
+
+    method: str
+    target_risk: float
+    confidence_level: float
+    rows: int
+    threshold: float | None
+    coverage: float
+    accepted: int
+    errors: int
+    risk_upper_bound: float | None
+    ranking: float | None
+    guards: tuple[GuardResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialistVersion:
+    """A registered version: the artifact by digest, its calibration, its stage and its lineage."""
+
+    task: str
+    version: int
+    family: str
+    digest: str
+    stage: Stage
+    created: datetime
+    calibration: Calibration | None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """NAME@V."""
+        return f"{self.task}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a task knows its requests, besides `model = "task:NAME"` and the task header, which always match."""
+
+    models: tuple[str, ...] = ()
+    system_prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """The bar a specialist must meet to be chosen; None asks for nothing. Latency in milliseconds, size in MB."""
+
+    accuracy: float | None = None
+    coverage: float | None = None
+    latency_ms: float | None = None
+    size_mb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A kind of request worth taking over, with the promise its owner chose.
+
+    `target_risk` and `confidence_level` are the promise; `guard` maps an answer to the share of its requests that may
+    be accepted with another answer. `content` is "digest" or "full"; `messages` says which of a conversation's
+    messages the specialist sees: "last_user", "user" (all the user's) or "all".
+    """
+
+    name: str
+    match: Match = Match()
+    target_risk: float = 0.05
+    confidence_level: float = 0.95
+    guard: Mapping[str, float] = field(default_factory=dict)
+    audit_rate: float = 0.05
+    content: str = "digest"
+    upstream: str | None = None
+    upstream_model: str | None = None
+    messages: str = "last_user"
+    deadline_ms: float = 250.0
+    require: Require = Require()

@@ -1,0 +1,325 @@
+"""insource.toml: what is read, what is refused, and where every value comes from."""
+
+import dataclasses
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from insource.config import SETTINGS, Config, GatewayConfig, StoreConfig, UpstreamConfig, load
+from insource.errors import ConfigError
+from insource.types import Match, Require, Task
+
+FULL = '''\
+[gateway]
+port = 9000
+
+[upstreams.openai]
+base_url = "https://api.openai.com/v1/"
+api_key_env = "OPENAI_API_KEY"   # named, never held
+price_in = 0.15
+price_out = 0.60
+
+[tasks.triage]
+target_risk = 0.02
+match = { model = "gpt-x" }
+guard = { unsafe = 0.1, "two words" = 0.2 }
+
+[tasks."ticket.intent"]
+upstream = "openai"
+[tasks."ticket.intent".match]
+system_prompt = [
+  """
+Sort this ]
+ticket.""",
+  "Sort.",
+]
+[tasks."ticket.intent".require]
+accuracy = 0.9
+
+[store]
+home = "state"
+[policy]
+'''
+UPSTREAM = '[upstreams.o]\nbase_url = "http://localhost:1"\n'
+
+
+def config(tmp_path: Path, text: str | bytes, **how: object) -> Config:
+    path = tmp_path / "insource.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load(path, **{"env": {}, **how})
+
+
+def refusal(tmp_path: Path, text: str | bytes, **how: object) -> str:
+    with pytest.raises(ConfigError) as error:
+        config(tmp_path, text, **how)
+    return str(error.value)
+
+
+def test_a_full_file_becomes_frozen_models(tmp_path):
+    found = config(tmp_path, FULL)
+    assert found.upstreams == {
+        "openai": UpstreamConfig("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", price_in=Decimal("0.15"),
+                                 price_out=Decimal("0.60"))
+    }  # fmt: skip
+    assert found.tasks == {
+        "triage": Task("triage", Match(("gpt-x",)), 0.02, guard={"unsafe": 0.1, "two words": 0.2}),
+        "ticket.intent": Task("ticket.intent", Match((), ("Sort this ]\nticket.", "Sort.")), upstream="openai",
+                              require=Require(accuracy=0.9)),
+    }  # fmt: skip
+    assert found.gateway == GatewayConfig("127.0.0.1", 9000, 256, 32, 30.0, 15.0, "openai")
+    assert found.store == StoreConfig(tmp_path / "state", 30)
+    assert found.default_upstream is found.upstreams["openai"]
+    assert found.home == tmp_path / "state"
+
+
+def test_every_origin_is_told(tmp_path):
+    found = config(tmp_path, FULL, env={"INSOURCE_STORE_RETENTION_DAYS": "9"}, flags={"gateway.host": "::1"})
+    told = {
+        "gateway.host": "flag",
+        "gateway.port": "insource.toml:2",
+        "gateway.max_body_mb": "default",
+        "gateway.default_upstream": "default (the only upstream)",
+        "store.retention_days": "environment INSOURCE_STORE_RETENTION_DAYS",
+        "upstreams.openai.price_out": "insource.toml:8",
+        "tasks.triage.target_risk": "insource.toml:11",
+        "tasks.triage.match.model": "insource.toml:12",
+        "tasks.triage.guard.two words": "insource.toml:13",
+        "tasks.triage.content": "default",
+        "tasks.ticket.intent.match.system_prompt": "insource.toml:18",
+        "tasks.ticket.intent.require.accuracy": "insource.toml:25",
+        "store.home": "insource.toml:28",
+    }
+    assert {key: found.origins[key] for key in told} == told
+    assert set(found.origins) == set(found.values)
+    assert found.values["gateway.port"] == 9000
+
+
+def test_flag_over_environment_over_file_over_default(tmp_path):
+    env = {"INSOURCE_GATEWAY_PORT": "2"}
+    assert config(tmp_path, "").gateway.port == 8600
+    assert config(tmp_path, "gateway.port = 1").gateway.port == 1
+    assert config(tmp_path, "gateway.port = 1", env=env).gateway.port == 2
+    assert config(tmp_path, "gateway.port = 1", env=env, flags={"gateway.port": 3}).gateway.port == 3
+    assert config(tmp_path, "gateway.port = 1", env=env, flags={"gateway.port": None}).gateway.port == 2
+    assert config(tmp_path, "gateway.port = 1", env={"INSOURCE_GATEWAY_PORT": ""}).gateway.port == 1
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config(tmp_path, "store.home = '~'").home == Path.home()
+    assert config(tmp_path, "store.home = 'a'", env={"INSOURCE_HOME": "b"}).home == tmp_path / "b"
+    assert config(tmp_path, "", flags={"store.home": Path("c")}).home == tmp_path / "c"
+    assert config(tmp_path, "").home.name == "insource"
+
+
+def test_the_file_in_the_working_folder_need_not_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(env={}).path is None
+    (tmp_path / "insource.toml").write_text("gateway.port = 1\nstore.home = 'x'")
+    assert (load(env={}).gateway.port, load(env={}).home) == (1, tmp_path / "x")
+    with pytest.raises(ConfigError, match="does not exist"):
+        load("other.toml", env={})
+
+
+REFUSED = [
+    ("gatway = {}", ":1: unknown key 'gatway' at the top", "Did you mean 'gateway'?"),
+    ("[gateway]\n\nprot = 1", ":3: unknown key 'prot' in [gateway]", "Did you mean 'port'?"),
+    ("[tasks.a]\ntarget-risk = 0.1", ":2: unknown key 'target-risk' in [tasks.a]", "Did you mean 'target_risk'?"),
+    ("[tasks.a.match]\nmodels = 'm'", ":2: unknown key 'models' in [tasks.a.match]", "Did you mean 'model'?"),
+    ("[tasks.a.b]\ntarget_risk = 0.1", "unknown key 'b' in [tasks.a]", '[tasks."a.b"]'),
+    ("[policy]\nx = 1", ":2: unknown key 'x' in [policy]", "No keys can be set here"),
+    ("gateway = 3", ":1: gateway is 3", "a table was expected"),
+    ("[[gateway]]\nport = 1", ":1: gateway is [", "a table was expected"),
+    ("[gateway]\nport = '8600'", ":2: gateway.port is '8600'", "a whole number from 0 to 65,535"),
+    ("[gateway]\nport = true", "gateway.port is true", "a whole number"),
+    ("[gateway]\nport = 65536", "gateway.port is 65536", "a whole number"),
+    ("[gateway]\nport = 1.5", "gateway.port is 1.5", "a whole number"),
+    ("[gateway]\nhost = '0.0.0.0'", "gateway.host is '0.0.0.0'", "without virtual keys"),
+    ("[gateway]\nhost = 'example.org'", "gateway.host is", "127.0.0.1, ::1 or localhost"),
+    ("[gateway]\ndrain_s = nan", "gateway.drain_s is NaN", "a number of at least 0"),
+    ("[gateway]\nreceipt_s = 0", "gateway.receipt_s is 0", "above 0"),
+    ("[store]\nretention_days = 0", "retention_days is 0", "a whole number from 1"),
+    ("[store]\nhome = ''", "store.home is ''", "not empty"),
+    ("[store]\nhome = '~nobody-here/x'", ":2: store.home is '~nobody-here/x'", "whose ~ can be resolved"),
+    ("NAME = 1", ":1: unknown key 'NAME' at the top", "Known: gateway"),
+    ('[store]\nhome = "a\\u0000b"', "store.home is", "a folder"),
+    ("[tasks.a]\ntarget_risk = 0", "target_risk is 0;", "above 0 and below 0.5"),
+    ("[tasks.a]\ntarget_risk = 0.5", "target_risk is 0.5", "above 0 and below 0.5"),
+    ("[tasks.a]\ntarget_risk = true", "target_risk is true", "a number"),
+    ("[tasks.a]\nconfidence_level = 0.49", "confidence_level is 0.49", "at least 0.5 and below 1"),
+    ("[tasks.a]\nconfidence_level = 1.0", "confidence_level is 1.0", "at least 0.5 and below 1"),
+    ("[tasks.a]\naudit_rate = 1.01", "audit_rate is 1.01", "at least 0 and at most 1"),
+    ("[tasks.a]\naudit_rate = inf", "audit_rate is Infinity", "a number"),
+    ("[tasks.a]\ncontent = 'all'", "content is 'all'", "one of 'digest', 'full'"),
+    ("[tasks.a]\nmessages = 'last'", "messages is 'last'", "'last_user'"),
+    ("[tasks.a.guard]\nx = 1.0", ":2: tasks.a.guard.x is 1.0", "above 0 and below 1"),
+    ("[tasks.a.guard]\nx = 0", "guard.x is 0", "above 0 and below 1"),
+    ("[tasks.a.require]\naccuracy = 91", "accuracy is 91", "at most 1"),
+    ("[tasks.a.match]\nmodel = []", "match.model is []", "a model's name"),
+    ("[tasks.a.match]\nsystem_prompt = ['']", "system_prompt is ['']", "exact system prompt"),
+    ("[tasks.a.match]\nmodel = 'task:b'", "has the model 'task:b'", "'task:a' always matches"),
+    ("[tasks.Triage]", ":1: task is named 'Triage'", "small letters"),
+    ("[tasks.'']", "task is named ''", "small letters"),
+    (f"[tasks.{'a' * 65}]", "is named", "at most 64"),
+    ("[upstreams.o]", ":1: [upstreams.o] has no base_url", "Add it."),
+    ("[upstreams.o]\nbase_url = 'ftp://x'", "base_url is 'ftp://x'", "http or https"),
+    ("[upstreams.o]\nbase_url = 'https://'", "base_url is 'https://'", "http or https"),
+    ("[upstreams.o]\nbase_url = 'http://[::1'", "base_url is", "http or https"),
+    ("[upstreams.o]\nbase_url = 'http://x:99999'", "base_url is", "http or https"),
+    ("[upstreams.o]\nbase_url = 'http://x/?key=1'", "base_url is", "query"),
+    (UPSTREAM + "price_in = -1", "price_in is -1", "at least 0"),
+    (UPSTREAM + "price_in = '1'", "price_in is '1'", "an amount"),
+    (UPSTREAM + "currency = 'usd'", "currency is 'usd'", "three capital letters"),
+    (UPSTREAM + "api_key_env = 'my key'", "api_key_env is 'my key'", "environment variable"),
+    (UPSTREAM + "[tasks.a]\nupstream = 'oo'", ":4: tasks.a.upstream is 'oo'", "Did you mean 'o'?"),
+    ("[gateway]\ndefault_upstream = 'o'", "gateway.default_upstream is 'o'", "[upstreams.o]"),
+    (
+        "[tasks.a.match]\nmodel = ['m', 'n']\n[tasks.b.match]\nmodel = 'n'",
+        ":3: the tasks 'a' and 'b'",
+        "match the model 'n'",
+    ),
+    (
+        "[tasks.a.match]\nmodel = 'm'\nsystem_prompt = 'p'\n[tasks.b.match]\nsystem_prompt = 'p'",
+        "'a' and 'b'",
+        "match the system prompt 'p'",
+    ),
+    ("x = [[[", "is not TOML", "Mend"),
+    ("x = " + "[" * 5_000, "is not TOML", "Mend"),
+    ("x = 1e99999999999999999999", "is not TOML", "Mend"),
+    ("a = 1\na = 2", "is not TOML", "Mend"),
+    (b"a = '\xff'", "is not UTF-8 (byte 5)", "UTF-8 was expected"),
+]
+
+
+@pytest.mark.parametrize(("text", "what", "todo"), REFUSED, ids=range(len(REFUSED)))
+def test_what_is_wrong_is_refused_with_place_value_and_remedy(tmp_path, text, what, todo):
+    told = refusal(tmp_path, text)
+    assert what in told and todo in told and "insource.toml" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        (UPSTREAM + "api_key = 'sk-abcdefgh12345678'", "sk-abc"),
+        (UPSTREAM + "api_key_env = 'sk-abcdefgh12345678'", "sk-abc"),
+        (UPSTREAM + "api_key_env = 'gsk_abcdefgh12345678'", "gsk_"),
+        (UPSTREAM + "model = 'Bearer sk-abcdefgh12345678'", "sk-abc"),
+        ("[gateway]\nsk-abcdefgh12345678 = 1", "sk-abc"),
+        ("[upstreams.o]\nbase_url = 'https://user:hunter2@x'", "hunter2"),
+    ],
+)
+def test_secrets_are_refused_and_never_shown(tmp_path, text, secret):
+    assert secret not in refusal(tmp_path, text)
+
+
+def test_a_system_prompt_may_look_like_anything(tmp_path):
+    prompt = "sk-abcdefgh12345678"
+    assert config(tmp_path, f"[tasks.a.match]\nsystem_prompt = '{prompt}'").tasks["a"].match.system_prompts == (prompt,)
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"INSOURCE_GATEWAY_PROT": "1"}, "Did you mean 'INSOURCE_GATEWAY_PORT'?"),
+        ({"INSOURCE_STORE_HOME": "x"}, "Did you mean 'INSOURCE_HOME'?"),
+        ({"INSOURCE_GATEWAY_PORT": "x"}, "environment INSOURCE_GATEWAY_PORT: gateway.port is 'x'; a whole number"),
+        ({"INSOURCE_GATEWAY_DRAIN_S": "x"}, "gateway.drain_s is 'x'; a number"),
+        ({"INSOURCE_GATEWAY_DRAIN_S": "nan"}, "gateway.drain_s is NaN; a number"),
+        ({"INSOURCE_GATEWAY_HOST": "10.0.0.1"}, "without virtual keys"),
+    ],
+)
+def test_the_environment_is_checked_alike(tmp_path, env, told):
+    assert told in refusal(tmp_path, "", env=env)
+
+
+def test_flags_are_checked_alike(tmp_path):
+    assert refusal(tmp_path, "", flags={"gateway.port": -1}).startswith("flag: gateway.port is -1")
+    with pytest.raises(KeyError):
+        config(tmp_path, "", flags={"gateway.prot": 1})
+
+
+def test_tasks_that_share_no_model_and_no_prompt_are_taken(tmp_path):
+    text = "[tasks.{}.match]\nmodel = '{}'\nsystem_prompt = '{}'\n"
+    tasks = text.format("a", "m", "p") + text.format("b", "n", "q") + "[tasks.c]\n[tasks.d]"
+    assert list(config(tmp_path, tasks).tasks) == ["a", "b", "c", "d"]
+
+
+def test_several_upstreams_have_no_default_until_one_is_named(tmp_path):
+    two = UPSTREAM + "[upstreams.p]\nbase_url = 'http://localhost:2'\n"
+    assert config(tmp_path, two).default_upstream is None
+    assert config(tmp_path, two + "[gateway]\ndefault_upstream = 'p'").default_upstream.name == "p"
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path):
+    assert config(tmp_path, b"\xef\xbb\xbf[gateway]\r\nport = 7\r\n").origins["gateway.port"] == "insource.toml:2"
+
+
+def test_the_table_of_settings_and_the_models_agree():
+    models = {"gateway": GatewayConfig, "store": StoreConfig, "upstreams.NAME": UpstreamConfig, "tasks.NAME": Task,
+              "tasks.NAME.require": Require}  # fmt: skip
+    by_section: dict[str, set[str]] = {}
+    for setting in SETTINGS:
+        section, _, key = setting.key.rpartition(".")
+        by_section.setdefault(section, set()).add(key)
+        assert setting.meaning.endswith(".") and setting.kind.expected
+        if section in models:
+            field = {f.name: f for f in dataclasses.fields(models[section])}[key]
+            assert field.default in (setting.default, dataclasses.MISSING), setting.key
+    assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
+    for section, model in models.items():
+        assert {f.name for f in dataclasses.fields(model)} - {"name", "match", "guard", "require"} == by_section[
+            section
+        ]
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.default not in (None, ())], ids=lambda s: s.key)
+def test_every_default_passes_its_own_check(setting):
+    assert setting.kind.check(setting.default) == setting.default
+
+
+KEYS = st.sampled_from([part for s in SETTINGS for part in s.path] + ["x", "a.b", "policy", "sk-12345678"])
+TOML = st.recursive(
+    st.sampled_from(
+        ["1", "0.1", "true", "nan", "'x'", "'http://x'", "2020-01-01", "[]", "1_0", '"""\na\n"""', "-1e400"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda v: f"[{', '.join(v)}]")
+        | st.dictionaries(KEYS, inner, max_size=3).map(
+            lambda v: "{" + ", ".join(f'"{key}" = {value}' for key, value in v.items()) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+STATEMENT = st.one_of(
+    st.tuples(KEYS, TOML).map(lambda kv: f'"{kv[0]}" = {kv[1]}'),
+    st.lists(KEYS, min_size=1, max_size=4).map(lambda keys: "[" + ".".join(f'"{key}"' for key in keys) + "]"),
+    st.text(max_size=8),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STATEMENT, max_size=8).map("\n".join).map(str.encode) | st.binary(max_size=40))
+def test_any_bytes_give_a_config_or_a_refusal(tmp_path, data):
+    try:
+        found = config(tmp_path, data)
+    except ConfigError as error:
+        assert "insource.toml" in str(error)
+        return
+    assert found.path == tmp_path / "insource.toml"
+    assert all(0 < task.target_risk < 0.5 for task in found.tasks.values())
+
+
+@pytest.mark.parametrize("module", ["insource", "insource.types", "insource.errors"])
+def test_importing_insource_loads_no_third_party_package(module):
+    code = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()} - {"insource"}
+    assert done.returncode == 0, done.stderr
+    assert loaded <= sys.stdlib_module_names
