@@ -40,6 +40,10 @@ class InputSettings:
         clipped = text[: self.max_characters]
         return clipped if clipped and not clipped.isspace() else None
 
+    def text_of_user(self, text: str) -> str | None:
+        """Return the text the specialist sees where a user's message says `text` and nothing else is said."""
+        return self.text_of(Request("", (Message("user", text),)))
+
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest holds."""
         return {"messages": self.messages, "max_characters": self.max_characters}

@@ -12,8 +12,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from insource.backends.arrays import write_arrays
 from insource.backends.engine import Evidence, Probabilities, softmax
 from insource.backends.linear import LinearEngine
 from insource.errors import ArtifactDamaged
@@ -90,15 +91,17 @@ class EncoderEngine:
         known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), NEVER)
         similarity = known @ (embedding / max(float(np.linalg.norm(embedding)), NEVER))
         order = np.argsort(-similarity, kind="stable")[:NEIGHBOURS]
-        return [
-            Evidence("training row", float(similarity[i]), answer=int(answers[i]), row=int(rows[i])) for i in order
-        ]
+        return [Evidence("training row", float(similarity[i]), answer=int(answers[i]), row=int(rows[i])) for i in order]
 
     def save(self, folder: Path) -> None:
         """Write `head.safetensors`."""
         names = ("neighbours", "neighbour_rows", "neighbour_answers")
-        arrays: dict[str, NDArray[Any]] = {"weights": self._weights, "bias": self._bias, **dict(zip(names, self._neighbours, strict=True))}
-        save_file(arrays, folder / FILE)
+        arrays: dict[str, NDArray[Any]] = {
+            "weights": self._weights,
+            "bias": self._bias,
+            **dict(zip(names, self._neighbours, strict=True)),
+        }
+        write_arrays(folder / FILE, arrays)
 
     @classmethod
     def load(cls, folder: Path, trunk: Embedder) -> Self:
@@ -170,7 +173,7 @@ class TwoTierEngine:
         """Write both tiers and `tiers.safetensors`."""
         self._linear.save(folder)
         self._encoder.save(folder)
-        save_file({"weight": np.array([self._weight]), "exit_at": np.array([self._exit_at])}, folder / TIERS_FILE)
+        write_arrays(folder / TIERS_FILE, {"weight": np.array([self._weight]), "exit_at": np.array([self._exit_at])})
 
     @classmethod
     def load(cls, folder: Path, trunk: Embedder) -> Self:

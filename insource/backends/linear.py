@@ -14,8 +14,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from insource.backends.arrays import write_arrays
 from insource.backends.engine import Evidence, Probabilities, softmax
 from insource.backends.ngrams import VERSION, ngrams
 from insource.errors import ArtifactDamaged
@@ -92,7 +93,8 @@ class LinearEngine:
     def save(self, folder: Path) -> None:
         """Write `linear.safetensors`: the vocabulary as UTF-8 bytes, weights in half precision."""
         names = [_SEPARATOR.join(self._names[: self._n_words]), _SEPARATOR.join(self._names[self._n_words :])]
-        save_file(
+        write_arrays(
+            folder / FILE,
             {
                 "words": np.frombuffer(names[0].encode(), dtype=np.uint8),
                 "characters": np.frombuffer(names[1].encode(), dtype=np.uint8),
@@ -100,7 +102,6 @@ class LinearEngine:
                 "weights": self._weights.astype(np.float16),
                 "bias": self._bias,
             },
-            folder / FILE,
             metadata={"ngrams": str(VERSION)},
         )
 

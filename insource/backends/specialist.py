@@ -16,9 +16,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from insource.answers import AnswerSpace
+from insource.backends.arrays import write_arrays
 from insource.backends.contract import BackendInfo, Health
 from insource.backends.engine import Engine, Evidence, Probabilities
 from insource.errors import ArtifactDamaged, DataError, InsourceError
@@ -152,7 +153,7 @@ def write_specialist(
     trunk: str | None,
 ) -> dict[str, Any]:
     """Write the scorer beside the model's files and return the manifest that `open_specialist` reads."""
-    save_file(dict(scorer.to_arrays()), folder / SCORE_FILE)
+    write_arrays(folder / SCORE_FILE, scorer.to_arrays())
     return {
         "kind": "specialist",
         "task": task,

@@ -19,17 +19,17 @@ from insource.cli.choices import Choices
 from insource.errors import InsourceError, MissingExtra, TrafficError, UserError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("insource.cli.demo", "Run the whole loop on real public traffic and print what it saved."),
+    "demo": ("insource.cli.demo", "Run the whole loop on real public traffic."),
     "init": ("insource.cli.init", "Write a commented insource.toml to start from."),
-    "backtest": ("insource.cli.backtest", "Replay a traffic file: what would have been saved, at which risk."),
-    "train": ("insource.cli.train", "Train and certify a specialist, and register it as a candidate."),
+    "backtest": ("insource.cli.backtest", "Replay a traffic file: what would it have saved?"),
+    "train": ("insource.cli.train", "Train, certify and register a specialist."),
     "evaluate": ("insource.cli.evaluate", "Measure a specialist on a labelled file."),
     "tasks": ("insource.cli.tasks", "List tasks, their versions and what these promise."),
     "promote": ("insource.cli.promote", "Make a version the one that serves."),
-    "serve": ("insource.cli.serve", "Run the gateway, an OpenAI-compatible endpoint on this machine."),
-    "explain": ("insource.cli.explain", "Say what decided one request or one text, step by step."),
-    "report": ("insource.cli.report", "Sum up quality, coverage, risk and savings of all tasks."),
-    "serve-scripted": ("insource.cli.serve_scripted", "Play back a traffic file as an upstream, for tests."),
+    "serve": ("insource.cli.serve", "Run the gateway, an OpenAI-compatible endpoint."),
+    "explain": ("insource.cli.explain", "Say what decided a request or a text, step by step."),
+    "report": ("insource.cli.report", "Sum up quality, coverage, risk and savings."),
+    "serve-scripted": ("insource.cli.serve_scripted", "Play back a traffic file as an upstream."),
     "config": ("insource.cli.config", "Show every setting and where it was set."),
     "doctor": ("insource.cli.doctor", "Check this machine, the store and the upstreams."),
 }

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -46,21 +47,24 @@ def emit(data: Mapping[str, Any], json_path: str | None, show: Callable[[Console
     Decimal becomes text, a time ISO 8601, a path text. Raises ValueError for a figure that is not finite (nothing is
     printed then), UserError where the file cannot be written.
     """
-    text = None if json_path is None else to_json(data)
-    if text is not None and json_path == STDOUT:
-        click.echo(text)
+    if json_path == STDOUT:
+        click.echo(to_json(data, getattr(sys.stdout, "encoding", None) or "utf-8"))
         return
+    text = None if json_path is None else to_json(data)
     show(console())
     if text is not None and json_path is not None:
         _write(Path(json_path), text + "\n")
 
 
-def to_json(data: Mapping[str, Any]) -> str:
-    """Return a mapping as JSON, indented by two; ValueError for NaN and infinity, TypeError for what is no data."""
+def to_json(data: Mapping[str, Any], encoding: str = "utf-8") -> str:
+    """Return a mapping as JSON, indented by two, that `encoding` can carry.
+
+    Raises ValueError for NaN and infinity, TypeError for what is no data.
+    """
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can bring and UTF-8 cannot carry
+        text.encode(encoding)
+    except UnicodeEncodeError:  # a poor terminal, or a lone surrogate, which JSON can bring and UTF-8 cannot carry
         return json.dumps(data, indent=2, allow_nan=False, default=_plain)
     return text
 
@@ -76,13 +80,19 @@ def console() -> Console:
 
 
 def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table; columns of figures are set to the right, None reads "-", control characters are replaced."""
+    """Return a table; columns of figures are set to the right, None reads "-", control characters are replaced.
+
+    Without any column name there is no header.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    named = None if title is None else Text(printable(title), no_wrap=True, overflow="ignore")
+    headed = any(columns)
+    shape = box.SIMPLE_HEAD if headed else box.SIMPLE
+    made = Table(title=named, title_justify="left", box=shape, pad_edge=False, show_header=headed)
     for number, name in enumerate(columns):
         figures = bool(cells) and all(_FIGURE.fullmatch(row[number]) for row in cells)
         made.add_column(name, justify="right" if figures else "left", overflow="fold")

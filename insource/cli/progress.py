@@ -21,18 +21,19 @@ SHOWN_AFTER_SECONDS = 0.5
 class Bars:
     """The bars of one command; leaving the context takes them off the screen. Any thread may report.
 
-    A bar that lasts under half a second never appears. `console` stands in for standard error in tests.
+    A bar that lasts under `shown_after` seconds never appears. `console` stands in for standard error in tests.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, shown_after: float = SHOWN_AFTER_SECONDS) -> None:
         self._console = console
+        self._shown_after = shown_after
         self._progress: Progress | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         console = self._console or _stderr()
         if console is not None:
-            self._progress = _progress(console)
+            self._progress = _progress(console, self._shown_after)
         return self
 
     def __exit__(
@@ -75,7 +76,7 @@ def _stderr() -> Console | None:
     return None if console.is_dumb_terminal else console
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console, shown_after: float) -> Progress:
     from rich.progress import (
         BarColumn,
         Progress,
@@ -91,7 +92,7 @@ def _progress(console: Console) -> Progress:
         """Shows a bar only once it has lasted."""
 
         def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-            return super().make_tasks_table([task for task in tasks if _lasted(task) >= SHOWN_AFTER_SECONDS])
+            return super().make_tasks_table([task for task in tasks if _lasted(task) >= shown_after])
 
     def _lasted(task: Task) -> float:
         return (task.finished_time if task.finished_time is not None else task.elapsed) or 0.0

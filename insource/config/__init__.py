@@ -3,9 +3,10 @@
 It knows what people set; what was learned (thresholds, stages) is in the registry, and secrets are only named here.
 """
 
+from insource.config.checking import check_flag
 from insource.config.loading import FILE_NAME, load
 from insource.config.models import Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
 from insource.config.settings import SETTINGS, Setting
 
 __all__ = ["FILE_NAME", "SETTINGS", "Config", "GatewayConfig", "PolicyConfig", "Setting", "StoreConfig",
-           "UpstreamConfig", "load"]  # fmt: skip
+           "UpstreamConfig", "check_flag", "load"]  # fmt: skip

@@ -63,6 +63,11 @@ def check_value(setting: Setting, value: Any, origin: str) -> Any:
         raise wrong_value(origin, setting.key, value, setting.kind.expected) from None
 
 
+def check_flag(key: str, value: Any, flag: str) -> Any:
+    """Return a flag's value as the setting `key` ("tasks.NAME.target_risk") would hold it; raise ConfigError."""
+    return check_value(next(setting for setting in SETTINGS if setting.key == key), value, flag)
+
+
 def wrong_value(origin: str, key: str, value: Any, expected: str) -> ConfigError:
     """Return the refusal of a value: where, what, what was expected, what to do."""
     return ConfigError(f"{origin}: {key} is {shown(value)}; {expected} was expected. Correct the value or remove it.")

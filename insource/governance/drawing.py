@@ -15,32 +15,37 @@ from insource.governance.wording import count, milliseconds, percent
 from insource.store.totals import Latency
 
 WIDTH = 640.0
-LEFT, RIGHT = 8.0, 632.0
+HALF = 440.0
+LEFT = 4.0
+MARGIN = 4.0
 KINDS = 6
 STEP = 26.0
-LABELS = 96.0
+LABELS = 84.0
 
 
 def share_bar(share: Share | None, marks: Sequence[tuple[float | None, str]], top: float, title: str, kind: str) -> str:
     """Return a bar of a share in [0, top] with its interval as a whisker, and marks with their names above it."""
     known = [(value, name) for value, name in marks if value is not None]
-    lines = len(known)
-    bar = 18.0 * lines + 6
-    parts = [f'<rect class="track" x="{n(LEFT)}" y="{n(bar)}" width="{n(RIGHT - LEFT)}" height="16" rx="3"/>']
+    bar, right = 18.0 * len(known) + 6, HALF - MARGIN
+
+    def at(value: float) -> float:
+        return LEFT + (right - LEFT) * min(max(value / top, 0.0), 1.0)
+
+    parts = [f'<rect class="track" x="{n(LEFT)}" y="{n(bar)}" width="{n(right - LEFT)}" height="16" rx="3"/>']
     if share is not None:
-        end = _at(share.value, top)
-        parts.append(f'<rect class="{safe(kind)}" x="{n(LEFT)}" y="{n(bar)}" width="{n(end - LEFT)}" height="16" rx="3"/>')
-        low, high, middle = _at(share.low, top), _at(share.high, top), bar + 8
+        width = at(share.value) - LEFT
+        parts.append(f'<rect class="{safe(kind)}" x="{n(LEFT)}" y="{n(bar)}" width="{n(width)}" height="16" rx="3"/>')
+        low, high, middle = at(share.low), at(share.high), bar + 8
         parts.append(
             f'<path class="whisker" d="M{n(low)} {n(middle)}H{n(high)}M{n(low)} {n(bar + 3)}V{n(bar + 13)}'
             f'M{n(high)} {n(bar + 3)}V{n(bar + 13)}"/>'
         )
     for line, (value, name) in enumerate(known):
-        parts += _mark(_at(value, top), 18.0 * line + 13, bar, name)
+        parts += _mark(at(value), 18.0 * line + 13, bar, name)
     base = bar + 32
     parts.append(f'<text x="{n(LEFT)}" y="{n(base)}">0 %</text>')
-    parts.append(f'<text x="{n(RIGHT)}" y="{n(base)}" text-anchor="end">{safe(percent(top, 0))}</text>')
-    return _drawing(title, base + 6, parts)
+    parts.append(f'<text x="{n(right)}" y="{n(base)}" text-anchor="end">{safe(percent(top, 0))}</text>')
+    return _drawing(title, base + 6, parts, HALF)
 
 
 def stacked_bar(parts: Sequence[tuple[str, int]], title: str) -> str:
@@ -50,7 +55,7 @@ def stacked_bar(parts: Sequence[tuple[str, int]], title: str) -> str:
         return ""
     drawn, left = [], LEFT
     for i, (name, size) in enumerate(parts):
-        width = (RIGHT - LEFT) * size / total
+        width = (WIDTH - MARGIN - LEFT) * size / total
         drawn.append(
             f'<rect class="k{i % KINDS}" x="{n(left)}" y="4" width="{n(max(width - 1, 0.5))}" height="24">'
             f"<title>{safe(name)}: {count(size)}</title></rect>"
@@ -67,7 +72,7 @@ def latency_lines(latency: Mapping[str, Latency | None], title: str) -> str:
         return ""
     first, last = math.floor(math.log10(min(ends))), math.ceil(math.log10(max(ends)))
     last = max(last, first + 1)
-    right = RIGHT - 60
+    right = WIDTH - 60
 
     def at(seconds: float) -> float:
         return LABELS + (right - LABELS) * (math.log10(max(seconds, 1e-6)) - first) / (last - first)
@@ -89,23 +94,19 @@ def latency_lines(latency: Mapping[str, Latency | None], title: str) -> str:
 
 
 def _mark(x: float, label: float, bar: float, name: str) -> list[str]:
-    anchor, text = ("end", x - 5) if x > WIDTH / 2 else ("start", x + 5)
+    anchor, text = ("end", x - 5) if x > HALF / 2 else ("start", x + 5)
     return [
         f'<path class="mark" d="M{n(x)} {n(label - 10)}V{n(bar + 20)}"/>',
         f'<text x="{n(text)}" y="{n(label)}" text-anchor="{anchor}">{safe(name)}</text>',
     ]
 
 
-def _at(value: float, top: float) -> float:
-    return LEFT + (RIGHT - LEFT) * min(max(value / top, 0.0), 1.0)
-
-
 def _tick(seconds: float) -> str:
     return f"{seconds:g} s" if seconds >= 1 else milliseconds(seconds).replace(".0 ", " ").replace(".00 ", " ")
 
 
-def _drawing(title: str, height: float, parts: Sequence[str]) -> str:
+def _drawing(title: str, height: float, parts: Sequence[str], width: float = WIDTH) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {n(height)}" role="img" aria-label="{safe(title)}">'
+        f'<svg viewBox="0 0 {n(width)} {n(height)}" role="img" aria-label="{safe(title)}">'
         f"<title>{safe(title)}</title>{''.join(parts)}</svg>"
     )

@@ -83,11 +83,12 @@ class AnswerFigures:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Who made a version the active one, when, and why."""
+    """Who made a version the active one, when, and why; `before` is the version that it replaced."""
 
     time: datetime
     who: str
-    why: str | None
+    why: str
+    before: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +152,18 @@ class TaskFigures:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over all requests of the period; `outside` counts those of no listed task, which went straight upstream."""
+    """Sums over all requests of the period; `outside` counts those of no listed task, which went straight upstream.
+
+    There is no risk of everything: a promise is a task's, and tasks are audited at rates of their own. `verdicts`
+    counts the tasks by verdict, `compared` the accepted answers that had a reference to compare with.
+    """
 
     requests: int
     outside: int
     accepted: int
     coverage: Share | None
-    audits: Audits
+    compared: int
+    verdicts: Mapping[str, int]
     cost: Money
     cost_saved: Money
     energy: EnergyFigures

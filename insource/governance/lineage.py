@@ -1,17 +1,21 @@
-"""Reading test figures out of a version's lineage, which any version of insource may have written.
+"""Reading test figures out of a version's lineage and acts, which any version of insource may have written.
 
 What is missing or of another shape is None; nothing here raises.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from insource.governance.figures import AnswerFigures
+from insource.governance.figures import AnswerFigures, Promotion
+from insource.store.columns import Act
+
+_DETAIL = re.compile(r"(?P<why>.*) \(before: (?P<before>\S+); digest \S+\)", re.DOTALL)
 
 
-def test_figure(lineage: Mapping[str, Any], name: str) -> float | None:
+def figure_on_test(lineage: Mapping[str, Any], name: str) -> float | None:
     """Return a figure of the test rows ("accuracy", "macro_f1"), or None."""
     return _number(_test(lineage).get(name))
 
@@ -32,6 +36,14 @@ def per_answer(lineage: Mapping[str, Any]) -> tuple[AnswerFigures, ...]:
         for row in rows
         if isinstance(row, Mapping)
     )
+
+
+def promotion_of(act: Act) -> Promotion:
+    """Return the promotion that an act of the registry records; the reason as written where it has another shape."""
+    found = _DETAIL.fullmatch(act.detail or "")
+    if found is None:
+        return Promotion(act.time, act.who, act.detail or "", None)
+    return Promotion(act.time, act.who, found["why"], None if found["before"] == "none" else found["before"])
 
 
 def _test(lineage: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from insource.governance import energy
 from insource.governance.figures import Report, TaskFigures
 from insource.governance.markup import heading, notes, paragraph, safe, table, tiles
-from insource.governance.page_task import GRAVE, VERDICTS, section
+from insource.governance.page_task import GRAVE, section
 from insource.governance.style import STYLE
 from insource.governance.wording import (
+    VERDICTS,
     count,
     joules,
     joules_value,
@@ -21,7 +22,7 @@ from insource.governance.wording import (
     percent,
     percent_range,
     saved,
-    share_range,
+    verdicts,
 )
 
 HEAD = (
@@ -35,14 +36,15 @@ WORDS = (
     ("Risk", "the share of accepted answers that differ from the reference: the teacher's answer, or gold."),
     (
         "Certificate",
-        "at the confidence level stated, at most the promised share of accepted answers differs from the reference, for "
-        "requests like those that certified the version. It speaks for the version as a whole, not for one answer.",
+        "at the confidence level stated, at most the promised share of accepted answers differs from the reference, "
+        "for requests like those that certified the version. It speaks for the version as a whole, not for one answer.",
     ),
     (
         "Risk realised",
-        "what the audit sample found among accepted answers in the period. It watches the promise; it does not certify.",
+        "what the audit sample found among accepted answers in the period. It watches; it does not certify, and who "
+        "looks often sees the interval err more often than its level says.",
     ),
-    ("Saved", "an accepted request that was not audited counts as the mean cost of the task's upstream answers before."),
+    ("Saved", "an accepted request that was not audited counts as the mean cost of the task's upstream replies."),
     (
         "Energy, local",
         f"{energy.LOCAL_FORMULA}. The ledger does not keep how an amount was found, so it is shown as modelled.",
@@ -50,8 +52,8 @@ WORDS = (
     ("Energy, upstream", f"{energy.UPSTREAM_FORMULA}."),
     (
         "Energy saved",
-        "upstream answers avoided, at the mean of the task's own, less the local work for all its requests; the range takes "
-        "the worst end of each side. A claim under this model, not a measurement.",
+        "upstream answers avoided, at the mean of the task's own, less the local work for all its requests; the range "
+        "takes the worst end of each side. A claim under this model, not a measurement.",
     ),
 )
 
@@ -76,25 +78,25 @@ def _parts(report: Report) -> Iterator[str]:
     if report.tasks:
         yield _overview(report)
     else:
-        yield paragraph("No task is configured or trained yet. `insource train FILE --task NAME` makes the first version.")
+        yield paragraph("No task is configured or trained yet. `insource train FILE --task NAME` makes a version.")
     for number, task in enumerate(report.tasks, 1):
         yield section(task, f"task-{number}", report.level)
     yield f"</main><footer>{heading(2, 'How to read this')}<dl>"
     yield "".join(f"<dt>{safe(word)}</dt><dd>{safe(meaning)}</dd>" for word, meaning in WORDS)
-    yield f"</dl>{paragraph(f'Intervals: exact (Clopper and Pearson), two-sided, {percent(report.level, 0)}.')}</footer>"
+    yield "</dl>"
+    yield paragraph(f"Intervals: exact (Clopper and Pearson), two-sided, {percent(report.level, 0)}.")
+    yield "</footer>"
 
 
 def _summary(report: Report) -> str:
     totals = report.totals
-    risk = totals.audits.risk
-    compared = f"{count(totals.audits.compared)} accepted answers compared"
+    compared = f"{count(totals.compared)} accepted answers audited and compared"
     spent = f"spent: {money(totals.cost)}"
     outside = f"{count(totals.outside)} of no task" if totals.outside else "all of a task"
     return tiles((
         ("Requests", count(totals.requests), outside),
         ("Answered locally", percent(totals.coverage.value if totals.coverage else None), count(totals.accepted)),
-        ("Risk realised", percent(risk.value if risk else None),
-         f"{share_range(risk)}; {compared}" if risk else compared),
+        ("Promises", verdicts(totals), compared),
         ("Cost saved", saved(totals.cost_saved), spent),
         ("Energy saved, modelled", joules_value(totals.energy.saved), joules(totals.energy.saved, value=False)),
     ))  # fmt: skip

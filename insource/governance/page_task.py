@@ -11,24 +11,19 @@ from insource.governance.drawing import KINDS, latency_lines, share_bar, stacked
 from insource.governance.figures import TaskFigures, Verdict, VersionFigures
 from insource.governance.markup import heading, notes, paragraph, safe, table
 from insource.governance.wording import (
+    VERDICTS,
     count,
     joules,
     milliseconds,
-    moment,
     money,
     percent,
     percent_range,
+    promise,
+    promoted,
     saved,
 )
 
 GRAVE = frozenset({"bound_crossed", "artifact_damaged"})
-VERDICTS = {
-    Verdict.HELD: "held by the audits",
-    Verdict.UNDECIDED: "no breach seen, too few audits to say more",
-    Verdict.BROKEN: "broken",
-    Verdict.UNCHECKED: "not checked yet",
-    Verdict.NOT_SERVING: "no active version",
-}
 
 
 def section(task: TaskFigures, anchor: str, level: float) -> str:
@@ -51,26 +46,6 @@ def _parts(task: TaskFigures, anchor: str, level: float) -> Iterator[str]:
         yield _versions(task)
     if task.active and task.active.per_answer:
         yield _answers(task.active)
-
-
-def promise(task: TaskFigures) -> str:
-    """Return the promise and what serves it, in sentences."""
-    said = (
-        f"Promised: at most {percent(task.target_risk)} of accepted answers differ from the reference, at confidence "
-        f"{task.confidence_level:g}."
-    )
-    for answer, limit in task.guards.items():
-        said += f" Of requests whose reference is {answer}, at most {percent(limit)} may be missed."
-    active = task.active
-    if active is None:
-        return f"{said} No version is active, so every request goes upstream."
-    said += f" Active: {active.name}, {active.family}."
-    if active.risk_upper_bound is not None:
-        said += (
-            f" Certified on {count(active.evidence_rows or 0)} requests: coverage {percent(active.certified_coverage)}, "
-            f"risk at most {percent(active.risk_upper_bound)}."
-        )
-    return said
 
 
 def _bars(task: TaskFigures, level: float) -> str:
@@ -149,12 +124,6 @@ def _versions(task: TaskFigures) -> str:
     columns = ("Version", "Stage", "Family", "Certified coverage", "Risk bound", "Test accuracy", "Risk realised",
                "Promoted", "Digest")  # fmt: skip
     return heading(3, "Versions") + table("Who promoted what, and why", columns, rows, figures=(3, 4, 5))
-
-
-def promoted(version: VersionFigures) -> str:
-    """Return who promoted a version when and why, latest last."""
-    return "; ".join(f"{moment(act.time)} by {act.who}: {act.why or 'no reason given'}" for act in
-                     version.promotions) or "never"  # fmt: skip
 
 
 def _answers(version: VersionFigures) -> str:

@@ -26,7 +26,7 @@ from insource.governance.figures import (
     Verdict,
     VersionFigures,
 )
-from insource.governance.lineage import per_answer, test_figure
+from insource.governance.lineage import figure_on_test, per_answer, promotion_of
 from insource.store import totals as sums
 from insource.store.columns import Act
 from insource.store.ledger_reader import LedgerRow
@@ -131,7 +131,7 @@ class _Builder:
         self._promotions: dict[str, list[Promotion]] = defaultdict(list)
         for act in registry.acts():
             if act.what == "promote":
-                self._promotions[act.subject].append(Promotion(act.time, act.who, act.detail))
+                self._promotions[act.subject].append(promotion_of(act))
         rows = ledger.aborted() if ledger else ()
         self._aborted = Counter(row.decision.task for row in rows if since is None or row.decision.time >= since)
         acts = ledger.acts() if ledger else ()
@@ -192,8 +192,8 @@ class _Builder:
             outside=outside,
             accepted=accepted,
             coverage=self._share(accepted, overall.requests),
-            audits=self._audits([_Seen(row.accepted, row.coin, row.audited, row.compared, row.disagreed)
-                                 for row in overall.versions]),  # fmt: skip
+            compared=sum(task.audits.compared for task in tasks),
+            verdicts=dict(sorted(Counter(task.verdict.value for task in tasks).items())),
             cost=money(overall.cost, overall.cost_rows),
             cost_saved=money(overall.cost_saved, overall.cost_saved_rows),
             energy=EnergyFigures(
@@ -220,8 +220,8 @@ class _Builder:
             risk_upper_bound=certificate.risk_upper_bound if certificate and certified else None,
             threshold=certificate.threshold if certificate else None,
             evidence_rows=certificate.rows if certificate else None,
-            accuracy=test_figure(version.lineage, "accuracy"),
-            macro_f1=test_figure(version.lineage, "macro_f1"),
+            accuracy=figure_on_test(version.lineage, "accuracy"),
+            macro_f1=figure_on_test(version.lineage, "macro_f1"),
             per_answer=per_answer(version.lineage),
             promotions=tuple(self._promotions[version.name]),
             accepted=did.accepted,

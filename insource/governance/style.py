@@ -21,7 +21,7 @@ a{color:var(--blue)}
 .tiles div{background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:.7rem .9rem}
 .tiles dt{font-size:.8rem}
 .tiles dd{margin:0}
-.tiles b{display:block;font-size:1.45rem;line-height:1.3;font-variant-numeric:tabular-nums}
+.tiles b{display:block;font-size:1.25rem;line-height:1.3;font-variant-numeric:tabular-nums}
 .tiles span{display:block;font-size:.78rem;line-height:1.35}
 .verdict{display:inline-block;border:1px solid currentColor;border-radius:4px;padding:.05rem .55rem;font-weight:600;
 font-size:.85rem}
@@ -32,6 +32,7 @@ ul.cautions{list-style:none;margin:.8rem 0;padding:0}
 .scroll{overflow-x:auto;margin:.6rem 0 1rem}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:.85rem;padding-bottom:.25rem}
+td{overflow-wrap:break-word}
 th,td{text-align:left;vertical-align:top;padding:.32rem .6rem .32rem 0;border-bottom:1px solid var(--line);
 font-weight:normal}
 thead th{font-weight:600;border-bottom:2px solid var(--ink)}
@@ -41,7 +42,7 @@ figure{margin:1rem 0;break-inside:avoid}
 figcaption{font-size:.88rem;margin-bottom:.2rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:0 1.8rem}
 svg{display:block;width:100%;height:auto;max-width:42rem}
-svg text{font-size:13px;fill:var(--ink)}
+svg text{font-size:13px;fill:var(--ink);stroke:var(--paper);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}
 .track{fill:var(--panel);stroke:var(--line)}
 .whisker{stroke:var(--ink);stroke-width:2;fill:none}
 .mark{stroke:var(--ink);stroke-width:1.5;stroke-dasharray:3 2}
@@ -60,7 +61,8 @@ footer dt{font-weight:600;color:var(--ink)}
 footer dd{margin:0 0 .35rem}
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--panel:#f4f4f4;--line:#bbb;--blue:#1f5fa8;--orange:#b8560f;
 --green:#1b6e4b;--red:#a3201d;--redbg:#fff;--amber:#7a4d00;--amberbg:#fff;--violet:#6a4c9c;--teal:#197278;--grey:#78838e}
-body{padding:0;max-width:none;font-size:10.5pt}svg,.tiles div,.cautions li{print-color-adjust:exact}
+body{padding:0;max-width:none;font-size:9.5pt}
+.pair{grid-template-columns:1fr 1fr}table{font-size:8.5pt}svg,.tiles div,.cautions li{print-color-adjust:exact}
 h2,h3,figcaption,caption{break-after:avoid}tr,li,.tiles{break-inside:avoid}.scroll{overflow:visible}thead{display:
 table-header-group}a{color:inherit;text-decoration:none}@page{margin:16mm}}
 """

@@ -9,9 +9,16 @@ from datetime import datetime
 from decimal import Decimal
 
 from insource.governance.energy import Joules
-from insource.governance.figures import Money, Share
+from insource.governance.figures import Money, Share, TaskFigures, Totals, Verdict, VersionFigures
 
 UNKNOWN = "unknown"
+VERDICTS = {
+    Verdict.HELD: "held by the audits",
+    Verdict.UNDECIDED: "no breach seen, too few audits to say more",
+    Verdict.BROKEN: "broken",
+    Verdict.UNCHECKED: "not checked yet",
+    Verdict.NOT_SERVING: "no active version",
+}
 SCALES = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
 
 
@@ -81,6 +88,41 @@ def joules_value(energy: Joules | None) -> str:
 def moment(time: datetime) -> str:
     """Return "2026-11-21 12:00 UTC"."""
     return time.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def promise(task: TaskFigures) -> str:
+    """Return the promise and what serves it, in sentences."""
+    said = (
+        f"Promised: at most {percent(task.target_risk)} of accepted answers differ from the reference, at confidence "
+        f"{task.confidence_level:g}."
+    )
+    for answer, limit in task.guards.items():
+        said += f" Of requests whose reference is {answer}, at most {percent(limit)} may be missed."
+    active = task.active
+    if active is None:
+        return f"{said} No version is active, so every request goes upstream."
+    said += f" Active: {active.name}, {active.family}."
+    if active.risk_upper_bound is not None:
+        said += (
+            f" Certified on {count(active.evidence_rows or 0)} requests: coverage "
+            f"{percent(active.certified_coverage)}, risk at most {percent(active.risk_upper_bound)}."
+        )
+    return said
+
+
+def verdicts(totals: Totals) -> str:
+    """Return how many promises are broken, held and neither, of the tasks that have an active version."""
+    serving = sum(totals.verdicts.values()) - totals.verdicts.get(Verdict.NOT_SERVING, 0)
+    if not serving:
+        return "none in force"
+    broken, held = (totals.verdicts.get(verdict, 0) for verdict in (Verdict.BROKEN, Verdict.HELD))
+    return f"{broken} broken, {held} held" + (f", {serving - broken - held} open" if serving - broken - held else "")
+
+
+def promoted(version: VersionFigures) -> str:
+    """Return who promoted a version when and why, latest last."""
+    told = (f"{moment(act.time)} by {act.who}: {act.why or 'no reason given'}" for act in version.promotions)
+    return "; ".join(told) or "never"
 
 
 def _amount(amount: Decimal) -> str:

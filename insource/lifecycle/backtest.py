@@ -201,8 +201,8 @@ def _warmup(options: Options, task: Task, requests: int) -> int:
         warmup = min(warmup, options.budget // 2)
     if requests <= warmup:
         raise DataError(
-            f"The task has {requests:,} requests with text and reference; more than the shadow period of {warmup:,} were "
-            "expected, since the first version is trained from it. Bring more traffic, or set a shorter --warmup."
+            f"The task has {requests:,} requests with text and reference; more than the shadow period of {warmup:,} "
+            "were expected, since the first version is trained from it. Bring more traffic, or set a shorter --warmup."
         )
     return warmup
 

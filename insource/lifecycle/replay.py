@@ -35,7 +35,9 @@ from insource.types import Outcome, Reason, SpecialistVersion, Stage, Task
 GROWTH = 1.5
 FEWEST_WARMUP = 600
 ENOUGH_EVIDENCE = 1_000
+RECENT_EVIDENCE = 1_000
 LATER_AUDITS = 0.4
+MOST = 0.5
 NEVER_SHOWN = np.intp(-1)
 
 Advance = Callable[[int, int | None], None]
@@ -134,7 +136,7 @@ class Replay:
     async def _serve(self, active: Active | None, start: int, stop: int) -> None:
         certified = active is not None and _threshold(active) is not None
         chooser = build_task(
-            replace(self._plan.task, audit_rate=self._audit_rate(certified)),
+            replace(self._plan.task, audit_rate=self._audit_rate(active)),
             active=active,
             upstream=None,
             upstream_model=None,
@@ -155,11 +157,12 @@ class Replay:
         for row, choice in enumerate(choices, start):
             self._note(row, choice, certified, active)
 
-    def _audit_rate(self, certified: bool) -> float:
-        if not certified or self._pacer is not None:
+    def _audit_rate(self, active: Active | None) -> float:
+        if active is None or _threshold(active) is None or self._pacer is not None:
             return 0.0
-        later = int(self._evidence.sum()) > ENOUGH_EVIDENCE
-        return self._plan.task.audit_rate * (LATER_AUDITS if later else 1.0)
+        coverage = active.version.calibration.coverage
+        later = int(self.result.audited.sum()) > ENOUGH_EVIDENCE
+        return min(MOST, self._plan.task.audit_rate * (LATER_AUDITS if later else 1.0) / coverage)
 
     def _note(self, row: int, choice: Choice, certified: bool, active: Active | None) -> None:
         result, decision = self.result, choice.decision
@@ -202,7 +205,10 @@ class Replay:
         classes[seen] = [NEVER_SHOWN if label is None else space.index(label) for label in labels]
         usable = seen[classes[seen] >= 0]
         evidence = usable[self._evidence[usable]]
-        also = usable[~self._evidence[usable]]
+        tossed = evidence[self.result.audited[evidence]]
+        if len(tossed) >= RECENT_EVIDENCE:
+            evidence = tossed
+        also = np.setdiff1d(usable, evidence)
         return RowSet(evidence, self._folds[evidence], also, classes, space.answers)
 
     def _open(self, developed: Developed, space: AnswerSpace, at: int, evidence: int, folder: Path) -> Active:

@@ -58,11 +58,15 @@ class ArtifactStore:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """Yield a new folder to write files into; what is not committed by the end is thrown away."""
+        """Yield a new folder to write files into; what is not committed by the end is thrown away.
+
+        An OSError raised inside becomes a StoreError, and a full disk StoreFull.
+        """
         with translated_files(self._drafts):
             folder = Path(tempfile.mkdtemp(dir=self._drafts))
         try:
-            yield folder
+            with translated_files(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,9 +6,11 @@ It knows the operating system's calls; it does not know what is written.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from insource.errors import StoreError, StoreFull
 from insource.store.translate import NO_ROOM
@@ -21,6 +23,28 @@ def write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that becomes `path` as a whole, mode 0600, when all went well, and vanishes otherwise.
+
+    The folder is made where it is missing. Several processes may write the same path at once: the last one stays.
+    Raises StoreFull or StoreError, after which what `path` held is there still.
+    """
+    with translated_files(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
+        draft = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -33,9 +33,17 @@ def check_family(name: str) -> str:
 class Material:
     """Texts, prepared once for each family and shared by every fit."""
 
-    def __init__(self, texts: Sequence[str], room: Callable[[], TrunkRoom], say: Say, base: str) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str],
+        room: Callable[[], TrunkRoom],
+        say: Say,
+        base: str,
+        choose_precision: Callable[[Callable[[str], Any]], str] = lambda _: "int8",
+    ) -> None:
         self.texts = texts
-        self._room_of, self._say, self._base = room, say, base
+        self._room_of, self._say, self._base, self._choose_precision = room, say, base, choose_precision
+        self.precision: str | None = None
         self._room: TrunkRoom | None = None
         self._counts: Counts | None = None
         self._embeddings: Any = None
@@ -57,14 +65,31 @@ class Material:
 
     def encoder(self) -> tuple[Student, Any]:
         """Return an unfitted frozen-encoder student and the embeddings."""
-        from insource.training.students.encoder_frozen import EncoderFrozenStudent
-
         if self.trunk_digest is None:
-            self.trunk_digest = self.room.ensure(self._base)
-        student = EncoderFrozenStudent(self.room.get(self.trunk_digest), self.room.embedder(self.trunk_digest))
+            self.precision = self._choose_precision(self._student)
+            self.trunk_digest = self.room.ensure(self._base, self.precision)
+        student = self._student(self.precision or "int8")
         if self._embeddings is None:
             self._embeddings = student.prepare(self.texts)
         return student, self._embeddings
+
+    def of(self, family: str) -> tuple[Student, Any]:
+        """Return an unfitted student of a family, and the texts as it learns from them."""
+        if family == "linear":
+            return self.linear()
+        if family == "encoder-frozen":
+            return self.encoder()
+        from insource.training.students.two_tier import Tiers, TwoTierStudent
+
+        linear, counts = self.linear()
+        encoder, embeddings = self.encoder()
+        return TwoTierStudent(linear, encoder), Tiers(counts, embeddings)  # type: ignore[arg-type]
+
+    def _student(self, precision: str) -> Any:
+        from insource.training.students.encoder_frozen import EncoderFrozenStudent
+
+        digest = self.room.ensure(self._base, precision)
+        return EncoderFrozenStudent(self.room.get(digest), self.room.embedder(digest))
 
     def embedder(self) -> Known:
         """Return the trunk with the embeddings of these texts at hand, to serve them without embedding them again."""
@@ -92,4 +117,6 @@ class Known:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of texts."""
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
         return np.stack([self.embed_one(text) for text in texts])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from insource.answers import AnswerSpace, learn_answers
 from insource.errors import DataError
 from insource.inputs import InputSettings
+from insource.store.sync import replacing
 from insource.training.duplicates import near_duplicate_groups
 from insource.types import Example
 
@@ -47,19 +48,15 @@ class Snapshot:
         return len(self.texts)
 
     def save(self, home: Path) -> Path:
-        """Write the rows to `home`/snapshots/DIGEST.jsonl, unless they are there, and return the path."""
-        folder = home / FOLDER
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / f"{self.digest}.jsonl"
+        """Write the rows to `home`/snapshots/DIGEST.jsonl, unless they are there, and return the path.
+
+        Raises StoreFull or StoreError.
+        """
+        path = home / FOLDER / f"{self.digest}.jsonl"
         if not path.exists():
-            draft = path.with_suffix(".draft")
-            draft.touch(mode=0o600)
-            lines = (
-                msgspec.json.encode({"text": text, "answer": self.answers.answers[number]})
-                for text, number in zip(self.texts, self.classes.tolist(), strict=True)
-            )
-            draft.write_bytes(b"\n".join(lines) + b"\n")
-            draft.replace(path)
+            with replacing(path) as file:
+                for text, number in zip(self.texts, self.classes.tolist(), strict=True):
+                    file.write(msgspec.json.encode({"text": text, "answer": self.answers.answers[number]}) + b"\n")
         return path
 
 

@@ -16,8 +16,9 @@ def places(groups: NDArray[np.intp], seed: int) -> NDArray[np.float64]:
 
     A group's number comes from hashing its name with the seed (splitmix64, Steele, Lea and Flood, OOPSLA 2014).
     """
-    state = groups.astype(np.uint64) + np.uint64(seed & 0xFFFFFFFF) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
+    start = np.uint64((1 + seed * 0x9E3779B97F4A7C15) % (1 << 64))
     with np.errstate(over="ignore"):
+        state = groups.astype(np.uint64) + start
         state = state * np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -6,6 +6,7 @@ It knows where trunks and embeddings lie; graphs are `encoder_graph`'s business,
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from insource.backends.onnx import Trunk, Trunks
 from insource.errors import ArtifactDamaged
 from insource.store.artifacts import ArtifactStore
+from insource.store.sync import replacing
 from insource.training.base_models import DEFAULT_ENCODER, base_model
 from insource.training.students.contract import Progress
 
@@ -31,7 +33,8 @@ class TrunkRoom:
     def ensure(self, base: str = DEFAULT_ENCODER, precision: str = "int8") -> str:
         """Return the digest of the trunk made from `base`, fetched and built where it is not there yet.
 
-        Raises FetchError where the base model cannot be had, ArtifactDamaged where it cannot be built.
+        Raises FetchError where the base model cannot be had, ArtifactDamaged where it cannot be built, StoreFull or
+        StoreError where there is no room for it.
         """
         from insource.training.encoder_graph import BUILDER, build_trunk
 
@@ -47,8 +50,8 @@ class TrunkRoom:
         with self._store.draft() as folder:
             build_trunk(model, folder, precision, self._say(f"building {base} ({precision})"))
             digest = self._store.commit(folder, {"kind": "trunk", "base": model.name, "base_digest": model.digest})
-        note.parent.mkdir(mode=0o700, exist_ok=True)
-        note.write_text(digest + "\n")
+        with replacing(note) as file:
+            file.write(digest.encode() + b"\n")
         return digest
 
     def get(self, digest: str) -> Trunk:
@@ -69,14 +72,18 @@ class TrunkRoom:
                 except (OSError, ValueError):
                     path.unlink(missing_ok=True)
             found = trunk.embed(texts, progress=progress or self._say(f"embedding {len(texts):,} texts"))
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = path.with_suffix(".draft")
-            with draft.open("wb") as file:
-                np.save(file, found, allow_pickle=False)
-            draft.replace(path)
+            with replacing(path) as file:
+                file.write(_npy(found))
             return found
 
         return embed
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    """Return a .npy file's bytes; numpy's own writing to a file loses the operating system's reason for a failure."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _digest(trunk: str, texts: Sequence[str]) -> str:

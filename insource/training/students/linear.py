@@ -165,7 +165,8 @@ def _weighted(counts: Any, fitted: _Fitted) -> Any:
 
 
 def _of_length_one(rows: Any) -> Any:
-    lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).ravel()
+    squares = scipy.sparse.csr_matrix((np.square(rows.data), rows.indices, rows.indptr), shape=rows.shape)
+    lengths = np.sqrt(squares @ np.ones(rows.shape[1], np.float32))
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0).astype(np.float32)
     rows.data *= np.repeat(scale, np.diff(rows.indptr))
     return rows

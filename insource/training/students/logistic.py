@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 Matrix = NDArray[np.float32]
 
@@ -30,11 +31,13 @@ def fit_logistic(
     """Minimise mean cross-entropy + |W|^2 / (2 * strength * n); return W float32 (d, K) and the bias float32 (K,).
 
     `rows` is a scipy CSR matrix or an array, float32 (n, d); `classes` int (n,) in [0, K). The bias is not penalised.
-    Stops where the preconditioned gradient norm has fallen to `tolerance` of the first. Deterministic.
+    Stops where the preconditioned gradient norm has fallen to `tolerance` of the first. Deterministic. Two classes are
+    fitted in one column, their difference, and returned in two: the same minimum for half the work.
     Source: Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4 (two-loop recursion) with the diagonal of
     an upper bound of the Hessian as H_0, and backtracking (algorithm 3.1).
     """
-    loss = _Loss(rows, classes, n_classes, strength)
+    two = n_classes == 2
+    loss = _TwoClassLoss(rows, classes, strength) if two else _Loss(rows, classes, n_classes, strength)
     point = loss.start()
     value, gradient = loss(point)
     first = loss.norm(gradient)
@@ -56,6 +59,8 @@ def fit_logistic(
         if curvature > 1e-12:
             memory.append((moved, turned, 1.0 / curvature))
         point, value, gradient = new_point, new_value, new_gradient
+    if two:
+        point = np.hstack([-point, point]) / 2
     return point[:-1], point[-1]
 
 
@@ -70,7 +75,7 @@ class _Loss:
         self._numbers = np.arange(len(self._classes))
         self._shares = np.bincount(self._classes, minlength=n_classes).astype(np.float32) / len(self._classes)
         self._penalty = np.float32(1.0 / (strength * len(self._classes)))
-        squares = np.asarray(rows.multiply(rows).mean(axis=0)).ravel() if sparse else np.square(rows).mean(axis=0)
+        squares = _mean_squares(rows) if sparse else np.square(rows).mean(axis=0)
         curvature = float((self._shares * (1 - self._shares)).mean()) or 1.0
         diagonal = np.append(self._penalty + curvature * squares, curvature)
         self.preconditioner: Matrix = (1.0 / diagonal).astype(np.float32)[:, None]
@@ -103,6 +108,42 @@ class _Loss:
         gradient[:-1] += self._penalty * weights
         gradient[-1] = logits.sum(axis=0)
         return value + 0.5 * float(self._penalty) * float(np.vdot(weights, weights)), gradient
+
+
+class _TwoClassLoss(_Loss):
+    """The same objective in the difference of the two columns, which are each other's negatives at the minimum.
+
+    Its steps are those that `_Loss` would take: a difference of d costs |d|^2 / 2 where two columns cost |W|^2.
+    """
+
+    def __init__(self, rows: Any, classes: NDArray[Any], strength: float) -> None:
+        super().__init__(rows, classes, 2, strength)
+        self._signs = np.where(self._classes == 1, 1.0, -1.0).astype(np.float32)
+        self._penalty /= np.float32(2.0)
+        self.preconditioner = self.preconditioner * np.float32(2.0)
+
+    def start(self) -> Matrix:
+        """Return zero weights, and the log odds of the second class."""
+        point = np.zeros((len(self.preconditioner), 1), np.float32)
+        point[-1] = np.diff(np.log(np.maximum(self._shares, 1e-6)))
+        return point
+
+    def __call__(self, point: Matrix) -> tuple[float, Matrix]:
+        """Return the loss and its gradient."""
+        weights = point[:-1, 0]
+        margins = (self._rows @ weights + point[-1, 0]) * self._signs
+        value = float(np.logaddexp(0.0, -margins).mean())
+        slopes = -self._signs * expit(-margins) / np.float32(len(margins))
+        gradient = np.empty_like(point)
+        gradient[:-1, 0] = self._columns @ slopes + self._penalty * weights
+        gradient[-1] = slopes.sum()
+        return value + 0.5 * float(self._penalty) * float(np.vdot(weights, weights)), gradient
+
+
+def _mean_squares(rows: Any) -> NDArray[np.float64]:
+    """Return the mean square of each column of a CSR matrix, float64 (d,)."""
+    sums = np.bincount(rows.indices, weights=np.square(rows.data), minlength=rows.shape[1])
+    return np.asarray(sums / rows.shape[0], dtype=np.float64)
 
 
 def _direction(gradient: Matrix, memory: deque[tuple[Matrix, Matrix, float]], preconditioner: Matrix) -> Matrix:

@@ -1,0 +1,151 @@
+"""`insource backtest`: what would have been saved, at which risk, had insource been there.
+
+It reads the file and shows the figures; replaying is the lifecycle's business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from insource.cli.output import emit, json_option
+from insource.cli.promises import promise_options, promised
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_EPILOG = "\b\nExample:\n  insource backtest last-month.jsonl --target-risk 0.05 --price-in 2.5 --price-out 10"
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("file", type=click.Path(), metavar="FILE")
+@click.option("--task", "task_name", metavar="NAME", help="The task; by default the lines' own, or one for the file.")
+@promise_options
+@click.option("--audit-rate", type=float, metavar="R", help="Share of requests that the audit coin picks [0.05].")
+@click.option("--budget", type=int, metavar="N", help="At most N upstream calls in all, instead of a target.")
+@click.option("--warmup", type=int, metavar="N", help="Requests before the first version [max(600, 30/target)].")
+@click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes coin, splits and folds.")
+@click.option("--price-in", metavar="MONEY", help="Price of a million input tokens.")
+@click.option("--price-out", metavar="MONEY", help="Price of a million output tokens.")
+@click.option("--currency", default="USD", show_default=True, help="Currency of the prices.")
+@click.option("--skip-bad", is_flag=True, help="Leave out lines that cannot be read, and count them.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, file: str, task_name: str | None, json_path: str | None, **chosen: Any) -> None:
+    """Replay FILE in its order through shadow, training, certification and serving. Offline; needs no key."""
+    import asyncio
+
+    from insource.cli.opening import configuration, open_artifacts
+    from insource.cli.progress import Bars
+    from insource.errors import UserError
+    from insource.lifecycle.backtest import Options, Prices, backtest
+    from insource.traffic import examples_of_task, read
+    from insource.training.trunks import TrunkRoom
+
+    if chosen["budget"] is not None and chosen["target_risk"] is not None:
+        raise UserError("--budget stands instead of --target-risk; one of the two was expected. Drop one.")
+    if chosen["warmup"] is not None and chosen["warmup"] < 1:
+        raise UserError(f"--warmup is {chosen['warmup']}; at least 1 request was expected.")
+    config = configuration(ctx)
+    prices = Prices(_price(chosen["price_in"], "in"), _price(chosen["price_out"], "out"), chosen["currency"])
+    with Bars() as bars:
+        traffic = read(file, skip_bad=chosen["skip_bad"], progress=bars.say("reading"))
+        name, examples = examples_of_task(traffic, task_name)
+        options = Options(chosen["family"], chosen["seed"], chosen["budget"], chosen["warmup"], prices, chosen["base"])
+        report = asyncio.run(
+            backtest(
+                examples,
+                promised(config, name, chosen),
+                options,
+                room=TrunkRoom(config.home, open_artifacts(config), bars.say),
+                say=bars.say,
+                skipped=traffic.skipped,
+            )
+        )
+    result = report.to_json()
+    emit(result, json_path, lambda console: show(console, result))
+
+
+def show(console: Console, result: dict[str, Any]) -> None:
+    """Print a backtest's figures."""
+    from insource.cli.output import percent, table
+
+    console.print(table(f"backtest of {result['task']}", ("", ""), _rows(result)))
+    answers = sorted(result["per_answer"], key=lambda row: -row["rows"])[:10]
+    console.print(
+        table(
+            None,
+            ("answer", "requests", "accepted", "missed", "missed at most"),
+            [
+                (row["answer"], f"{row['rows']:,}", f"{row['accepted']:,}", row["missed"],
+                 percent(row["missed_upper_bound"]))
+                for row in answers
+            ],
+        )
+    )  # fmt: skip
+    if len(result["per_answer"]) > len(answers):
+        console.print(f"({len(result['per_answer']) - len(answers)} more answers in --json)")
+    console.print(
+        table(
+            None,
+            ("version", "from request", "family", "evidence", "certifies"),
+            [
+                (number, f"{version['at']:,}", version["family"], f"{version['evidence']:,}",
+                 percent(version["certified_coverage"]))
+                for number, version in enumerate(result["versions"], 1)
+            ],
+        )
+    )  # fmt: skip
+    for note in result["versions"][-1]["notes"] if result["versions"] else ():
+        console.print(f"note (last version): {note}")
+    console.print(f"coverage over time  |{_bars([window['coverage'] for window in result['timeline']])}|  0 to 100 %")
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    from decimal import Decimal
+
+    from insource.cli.output import money, percent
+
+    risk, cost, accuracy = result["risk"], result["cost"], result["accuracy"]
+    total, calls = result["requests"], result["upstream_calls"]
+    held = "held" if risk["held"] else "NOT held"
+    left = [f"{result[key]:,} {told}" for key, told in _LEFT_OUT if result[key]]
+    rows = [
+        ("requests", f"{total:,}" + (f" (left out: {', '.join(left)})" if left else "")),
+        ("shadow period", f"{result['warmup']:,} requests, all sent upstream"),
+        ("coverage", f"{percent(result['coverage'])} accepted ({result['accepted']:,})"),
+        ("upstream calls", f"{calls:,} of {total:,} ({percent(calls / total)}), {result['audited']:,} audited by coin"),
+        ("risk", f"{percent(risk['realised'])} of accepted answers differ from the reference; at most "
+                 f"{percent(risk['upper_bound'])} at confidence {result['confidence_level']:g}"),
+        ("promise", f"at most {percent(result['target_risk'])}: {held}"),
+        ("agreement", f"{percent(result['agreement'])} of all answers agree with the reference"),
+    ]  # fmt: skip
+    if accuracy["insource"] is not None:
+        against = f"insource {percent(accuracy['insource'])}, upstream alone {percent(accuracy['upstream'])}"
+        rows.append(("accuracy against gold", against))
+    if result["budget"] is not None:
+        spent = f"{result['budget']:,} calls; {result['budget_spent']:,} answers outside the promise (budget_spent)"
+        rows.append(("budget", spent))
+    if cost["currency"] is not None:
+        paid, alone = Decimal(cost["insource"]), Decimal(cost["upstream_only"])
+        rows.append(("money", f"{money(paid, cost['currency'])} instead of {money(alone, cost['currency'])}"))
+    else:
+        rows.append(("money", "unknown: give --price-in and --price-out"))
+    return [*rows, ("took", f"{result['seconds']:.1f} s, seed {result['seed']}")]
+
+
+_LEFT_OUT = (("skipped", "bad lines"), ("unlabelled", "without a reference"), ("textless", "without text"))
+
+
+def _bars(shares: list[float]) -> str:
+    return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in shares)
+
+
+def _price(text: str | None, which: str) -> Any:
+    from insource.config import check_flag
+
+    return None if text is None else check_flag(f"upstreams.NAME.price_{which}", text, f"--price-{which}")

@@ -1,0 +1,124 @@
+"""`insource train`: from a labelled traffic file to a certified candidate in the registry.
+
+It reads the file and shows the outcome; training itself is `training.run`'s business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from insource.cli.output import emit, json_option
+from insource.cli.promises import promise_options, promised
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from insource.training.outcome import Trained
+
+_EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --target-risk 0.02 --guard unsafe=0.1"
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("file", type=click.Path(), metavar="FILE")
+@click.option("--task", "task_name", required=True, metavar="NAME", help="The task to train; lines may name it.")
+@promise_options
+@click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--strict", is_flag=True, help="Certify on rows set aside, instead of cross-fitting.")
+@click.option("--no-certify", is_flag=True, help="Fit on every row and certify nothing.")
+@click.option("--gold", is_flag=True, help="Learn from gold instead of the teacher's answer where there is gold.")
+@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
+@click.option("--precision", type=click.Choice(["auto", "int8", "fp32"]), default="auto", help="Of the encoder [auto].")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
+@click.option("--skip-bad", is_flag=True, help="Leave out lines that cannot be read, and count them.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, file: str, task_name: str, json_path: str | None, **chosen: Any) -> None:
+    """Train, certify and register a specialist from FILE (JSON lines, plain or .gz)."""
+    from insource.cli.opening import configuration, open_artifacts, open_registry
+    from insource.cli.progress import Bars
+    from insource.errors import UserError
+    from insource.traffic import examples_of_task, read
+    from insource.training.run import Recipe, train
+
+    if chosen["strict"] and chosen["no_certify"]:
+        raise UserError("--strict and --no-certify exclude each other; at most one was expected. Drop one.")
+    config = configuration(ctx)
+    task = promised(config, task_name, chosen)
+    method = "strict" if chosen["strict"] else "none" if chosen["no_certify"] else "cross-fit"
+    recipe = Recipe(chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"])
+    with Bars() as bars:
+        traffic = read(file, skip_bad=chosen["skip_bad"], progress=bars.say("reading"))
+        _, examples = examples_of_task(traffic, task_name)
+        with open_registry(config) as registry:
+            trained = train(
+                examples,
+                task,
+                recipe,
+                home=config.home,
+                registry=registry,
+                artifacts=open_artifacts(config),
+                say=bars.say,
+                now=_now,
+                skipped=traffic.skipped,
+            )
+    emit(trained.to_json(), json_path, lambda console: _show(console, trained))
+
+
+def _now() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
+
+
+def _show(console: Console, trained: Trained) -> None:
+    from insource.cli.output import milliseconds, percent, table
+
+    version, calibration, figures = trained.version, trained.version.calibration, trained.figures
+    rows: list[tuple[str, str]] = [
+        ("family", version.family),
+        ("why", figures.why),
+        ("rows", "train {:,} · calibration {:,} · test {:,}".format(*figures.rows)),
+        ("left out", _left_out(trained)),
+        ("answers", _answers(trained)),
+    ]
+    if figures.test is not None:
+        told = f"accuracy {percent(figures.test.accuracy)} · macro F1 {percent(figures.test.macro_f1)}"
+        rows.append((f"on {figures.rows[2]:,} test rows", told))
+    if calibration is not None:
+        accepts = calibration.threshold is not None
+        bound = f"risk at most {percent(calibration.risk_upper_bound)} at confidence {calibration.confidence_level:g}"
+        rows.append(
+            ("certified", f"accepts {percent(calibration.coverage)} · {bound}" if accepts else "accepts nothing")
+        )
+        rows += [
+            (f"guard {each.answer}", f"missed at most {percent(each.missed_upper_bound)} (limit {percent(each.limit)})")
+            for each in calibration.guards
+        ]
+    rows += [
+        ("size", f"{figures.size_bytes / 1e6:.1f} MB"),
+        ("one answer", f"p50 {milliseconds(figures.latency_ms[0])} · p99 {milliseconds(figures.latency_ms[1])}"),
+        ("artifact", str(trained.artifact)),
+        ("took", f"{trained.seconds:.1f} s"),
+    ]
+    console.print(table(f"{version.name}, a candidate", ("", ""), rows))
+    for note in calibration.notes if calibration else ():
+        console.print(f"note: {note}")
+    if calibration is not None and calibration.threshold is not None:
+        console.print(f"Next: insource promote {version.name}")
+    elif calibration is None:
+        console.print("Nothing was certified (--no-certify), so it will accept nothing.")
+
+
+def _left_out(trained: Trained) -> str:
+    snapshot = trained.snapshot
+    told = f"{trained.skipped:,} bad · {snapshot.unlabelled:,} without a reference"
+    more = ((snapshot.textless, "without text"), (snapshot.outside, "with an answer outside the set"))
+    return " · ".join([told, *(f"{count:,} {what}" for count, what in more if count)])
+
+
+def _answers(trained: Trained) -> str:
+    space = trained.snapshot.answers
+    once = f", {len(space.rare)} of them seen once" if space.rare else ""
+    return f"{len(space)} in a closed set{once}"

@@ -1,0 +1,121 @@
+"""What a training run leaves behind in words and figures: the JSON of `train` and the lineage in the registry.
+
+It knows figures; not how a version is trained, certified or stored.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from insource import __version__
+from insource.training.evaluate import Evaluation
+from insource.training.snapshot import Snapshot
+from insource.types import Calibration, SpecialistVersion, Task
+
+PACKAGES = ("numpy", "scipy", "onnxruntime", "tokenizers", "safetensors")
+SPLITS = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of a version: `rows` of train, calibration and test, size with its trunk, p50 and p99.
+
+    `test` None where no row was set aside for it. `why` says why this family; `precision` is the trunk's, if any.
+    """
+
+    rows: tuple[int, int, int]
+    test: Evaluation | None
+    size_bytes: int
+    latency_ms: tuple[float, float]
+    why: str
+    precision: str | None
+
+    def named_rows(self) -> dict[str, int]:
+        """Return the rows by the name of their split."""
+        return dict(zip(SPLITS, self.rows, strict=True))
+
+    def latency(self) -> dict[str, float]:
+        """Return p50 and p99 by name, milliseconds."""
+        return {"p50": self.latency_ms[0], "p99": self.latency_ms[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The outcome of a run; `to_json` gives what `train --json` writes."""
+
+    version: SpecialistVersion
+    artifact: Path
+    snapshot: Snapshot
+    figures: Figures
+    seconds: float
+    skipped: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stable form that the reference documents."""
+        calibration, figures = self.version.calibration, self.figures
+        test = figures.test
+        return {
+            "task": self.version.task,
+            "version": self.version.version,
+            "family": self.version.family,
+            "digest": self.version.digest,
+            "artifact": str(self.artifact),
+            "rows": figures.named_rows(),
+            "skipped": self.skipped,
+            "unlabelled": self.snapshot.unlabelled,
+            "textless": self.snapshot.textless,
+            "outside": self.snapshot.outside,
+            "test": {"accuracy": test.accuracy, "macro_f1": test.macro_f1} if test else None,
+            "calibration": _told(calibration),
+            "size_bytes": figures.size_bytes,
+            "latency_ms": figures.latency(),
+            "seconds": self.seconds,
+            "why": figures.why,
+            "precision": figures.precision,
+            "notes": list(calibration.notes) if calibration else [],
+        }
+
+
+def lineage_of(
+    figures: Figures, task: Task, recipe: Mapping[str, Any], snapshot: str, trunk: str | None
+) -> dict[str, Any]:
+    """Return what the registry keeps of a run; `snapshot` and `trunk` are digests."""
+    return {
+        "snapshot": snapshot,
+        "rows": figures.named_rows(),
+        "recipe": dict(recipe),
+        "promise": {
+            "target_risk": task.target_risk,
+            "confidence_level": task.confidence_level,
+            "guard": dict(task.guard),
+        },
+        "trunk": trunk,
+        "precision": figures.precision,
+        "why": figures.why,
+        "test": figures.test.figures() if figures.test else None,
+        "size_bytes": figures.size_bytes,
+        "latency_ms": figures.latency(),
+        "packages": _packages(),
+    }
+
+
+def _told(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    names = ("method", "threshold", "coverage", "risk_upper_bound", "target_risk", "confidence_level", "rows", "errors")
+    return {**{name: getattr(calibration, name) for name in names}, "guards": [asdict(g) for g in calibration.guards]}
+
+
+def _packages() -> dict[str, str]:
+    found = {"insource": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

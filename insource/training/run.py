@@ -1,0 +1,246 @@
+"""One training run: snapshot, split, develop, export, score with the serving backend, certify, register.
+
+It joins the room's parts and knows the store; what is printed is the command's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from insource.backends.specialist import Specialist, open_specialist, write_specialist
+from insource.errors import DataError, UserError
+from insource.inputs import InputSettings
+from insource.risk.scores import Scorer
+from insource.store.artifacts import Artifact, ArtifactStore
+from insource.store.registry import Registry
+from insource.training.develop import Developed, Promise, RowSet, certified, develop, named
+from insource.training.evaluate import Evaluation, evaluate
+from insource.training.families import Material, check_family
+from insource.training.outcome import Figures, Trained, lineage_of
+from insource.training.snapshot import Snapshot, take_snapshot
+from insource.training.splits import FOLDS, folds, places
+from insource.training.students.contract import Rows
+from insource.training.trunks import Say, TrunkRoom
+from insource.types import Calibration, Example, Task
+
+METHODS = ("cross-fit", "strict", "none")
+TEST_SHARE = 0.15
+LATENCY_ROWS = 1_000
+STRICT_FOLDS = (3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to train with. `method` "none" certifies nothing and fits on every row; `gold` prefers gold to references.
+
+    `precision` "auto" takes int8 unless fp32 is significantly more accurate on held-out rows.
+    """
+
+    family: str = "auto"
+    method: str = "cross-fit"
+    seed: int = 0
+    base: str = "all-MiniLM-L6-v2"
+    precision: str = "auto"
+    gold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Row numbers: `learn` for fitting, `calibrate` set aside (strict only), `test` for the figures."""
+
+    learn: Rows
+    calibrate: Rows
+    test: Rows
+
+
+def train(
+    examples: Sequence[Example],
+    task: Task,
+    recipe: Recipe,
+    *,
+    home: Path,
+    registry: Registry,
+    artifacts: ArtifactStore,
+    say: Say,
+    now: Callable[[], datetime],
+    skipped: int = 0,
+) -> Trained:
+    """Train, certify and register a candidate version of `task`; a threshold of None is a value, not an error.
+
+    Raises DataError or OpenEndedAnswers where the examples make no task, UserError for an unknown choice, FetchError
+    where an encoder is needed and cannot be had.
+    """
+    started = time.perf_counter()
+    check_family(recipe.family)
+    if recipe.method not in METHODS:
+        raise UserError(f"The method is {recipe.method!r}; one of {', '.join(METHODS)} was expected.")
+    if recipe.family == "auto" and recipe.method == "none":
+        raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
+    snapshot = take_snapshot(examples, InputSettings(task.messages), gold=recipe.gold)
+    snapshot.save(home)
+    room = TrunkRoom(home, artifacts, say)
+    split = _split(snapshot, recipe)
+    material = Material(snapshot.texts, lambda: room, say, recipe.base, _precision(recipe, snapshot, split.learn))
+    promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot), task.require)
+    busy = say(f"training {task.name}")
+    busy(0, None)
+    developed = _develop(material, snapshot, split, promise, recipe)
+    busy(1, 1)
+    artifact = _write(artifacts, developed, snapshot, task.name)
+    specialist = open_specialist(
+        artifact.folder, artifact.manifest, name=task.name, digest=artifact.digest, trunk=room.get
+    )
+    calibration = _calibration(developed, specialist, snapshot, split, promise, recipe)
+    tested = _tested(specialist, snapshot, split.test, calibration)
+    measured = tested or _tested(specialist, snapshot, split.learn[:LATENCY_ROWS], None)
+    assert measured is not None
+    figures = Figures(
+        rows=(len(split.learn), calibration.rows if calibration else 0, len(split.test)),
+        test=tested,
+        size_bytes=artifact.size_bytes + (artifacts.open(developed.trunk).size_bytes if developed.trunk else 0),
+        latency_ms=measured.latency_ms,
+        why=developed.why,
+        precision=material.precision if developed.trunk else None,
+    )
+    lineage = lineage_of(figures, task, asdict(recipe), snapshot.digest, developed.trunk)
+    return Trained(
+        version=registry.register(task.name, developed.family, artifact.digest, calibration, lineage, now()),
+        artifact=artifact.folder,
+        snapshot=snapshot,
+        figures=figures,
+        seconds=time.perf_counter() - started,
+        skipped=skipped,
+    )
+
+
+def _write(artifacts: ArtifactStore, developed: Developed, snapshot: Snapshot, task: str) -> Artifact:
+    """Export the student and return the artifact, verified."""
+    with artifacts.draft() as folder:
+        manifest = write_specialist(
+            folder,
+            task=task,
+            family=developed.family,
+            model=developed.student.to_artifact(folder),
+            scorer=developed.scorer,
+            answers=snapshot.answers,
+            inputs=snapshot.inputs,
+            trunk=developed.trunk,
+        )
+        digest = artifacts.commit(folder, {**manifest, "snapshot": snapshot.digest})
+    return artifacts.open(digest)
+
+
+def guards_of(task: Task, snapshot: Snapshot) -> dict[str, float]:
+    """Return the task's guards by label, the strictest where several name one label.
+
+    A guard on an answer that never occurs has no rows, and so accepts nothing.
+    """
+    guards: dict[str, float] = {}
+    for answer, share in task.guard.items():
+        label = snapshot.answers.find(answer) or answer
+        guards[label] = min(share, guards.get(label, share))
+    return guards
+
+
+def _precision(recipe: Recipe, snapshot: Snapshot, rows: Rows) -> Callable[[Any], str]:
+    """Return how to choose the trunk's precision once an encoder is asked for; only `rows` have a say in it."""
+
+    def choose(student: Any) -> str:
+        if recipe.precision != "auto":
+            return recipe.precision
+        from insource.training.precision import choose_precision
+
+        texts = [snapshot.texts[i] for i in rows]
+        return choose_precision(student, texts, snapshot.classes[rows], len(snapshot.answers), recipe.seed)
+
+    return choose
+
+
+def _split(snapshot: Snapshot, recipe: Recipe) -> Split:
+    """Split by group: the test rows first, then, for `strict`, two folds of the rest for calibration."""
+    everything = np.arange(len(snapshot))
+    if recipe.method == "none":
+        return Split(everything, everything[:0], everything[:0])
+    where = places(snapshot.groups, recipe.seed)
+    rest, test = everything[where >= TEST_SHARE], everything[where < TEST_SHARE]
+    if recipe.method == "cross-fit":
+        return Split(rest, rest[:0], test)
+    aside = np.isin(folds(snapshot.groups[rest], recipe.seed), STRICT_FOLDS)
+    return Split(rest[~aside], rest[aside], test)
+
+
+def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Promise, recipe: Recipe) -> Developed:
+    classes, labels = snapshot.classes, snapshot.answers.answers
+    if recipe.method == "none":
+        return _fit_only(material, split.learn, snapshot, recipe.family)
+    if len(np.unique(classes[split.learn])) < 2 or len(split.learn) < FOLDS * 2:
+        raise DataError(
+            f"{len(split.learn)} rows with {len(np.unique(classes[split.learn]))} answers are left to learn from; at "
+            f"least {FOLDS * 2} rows and two answers were expected. Collect more labelled traffic."
+        )
+    placed = folds(snapshot.groups[split.learn], recipe.seed)
+    if len(np.unique(placed)) < 2:
+        raise DataError(
+            f"The {len(split.learn)} rows left to learn from are near-duplicates of {len(np.unique(snapshot.groups))} "
+            "texts, and fall into one fold; at least two folds were expected, since near-duplicates never straddle "
+            "folds. Collect more varied traffic, or pass --no-certify."
+        )
+    return develop(material, RowSet(split.learn, placed, split.learn[:0], classes, labels), promise, recipe.family)
+
+
+def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, family: str) -> Developed:
+    """Fit one family on all rows; its score is the plain top probability, and nothing is certified."""
+    student, prepared = material.of(family)
+    n_classes = len(snapshot.answers)
+    fitted = student.fit(prepared, rows, snapshot.classes[rows], n_classes)
+    empty = Calibration("none", 0.0, 0.0, 0, None, 0.0, 0, 0, None, None)
+    return Developed(
+        family=family,
+        student=fitted,
+        scorer=Scorer.fit(np.full((2, n_classes), 1.0 / n_classes), np.array([True, False])),
+        probabilities=np.empty((0, n_classes)),
+        scores=np.empty(0),
+        wrong=np.empty(0, np.bool_),
+        accuracy=float("nan"),
+        calibration=empty,
+        trunk=material.trunk_digest if family != "linear" else None,
+        why=f"{family} was asked for, without a certificate",
+    )
+
+
+def _calibration(
+    developed: Developed, specialist: Specialist, snapshot: Snapshot, split: Split, promise: Promise, recipe: Recipe
+) -> Calibration | None:
+    """Return the certificate: out of fold, or, for `strict`, of the rows set aside, scored by the serving backend."""
+    if recipe.method == "none":
+        return None
+    found = developed.calibration
+    if recipe.method == "strict":
+        rows = split.calibrate
+        answered = specialist.answer_texts([snapshot.texts[i] for i in rows])
+        references = named(snapshot.classes[rows], snapshot.answers.answers)
+        wrong = np.array([label for label, _ in answered]) != references
+        found = certified(np.array([score for _, score in answered]), wrong, references, promise, "strict")
+    return replace(found, method=recipe.method)
+
+
+def _tested(
+    specialist: Specialist, snapshot: Snapshot, rows: Rows, calibration: Calibration | None
+) -> Evaluation | None:
+    if not len(rows):
+        return None
+    labels = snapshot.answers.answers
+    return evaluate(
+        specialist,
+        [snapshot.texts[i] for i in rows],
+        [labels[snapshot.classes[i]] for i in rows],
+        threshold=calibration.threshold if calibration else None,
+        confidence_level=calibration.confidence_level if calibration else 0.95,
+    )

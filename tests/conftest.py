@@ -1,0 +1,73 @@
+"""What several rooms' tests share: made-up ticket traffic with a fixed seed, and tiny encoders."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from insource.backends.onnx import Trunk
+from insource.training.tiny_encoder import write_tiny_base
+
+WORDS = {
+    "card": "card stolen lost blocked swallowed expired",
+    "refund": "refund money back charge returned twice",
+    "transfer": "transfer send sent bank account iban",
+    "login": "password login locked code reset email",
+}
+
+
+def make_tickets(
+    n: int, *, seed: int = 0, noise: float = 0.0, answers: int = 3, told: float = 0.45, words: int = 9
+) -> list[dict[str, str]]:
+    """Make `n` lines; `told` is the share of words that give the answer away, `noise` that of wrong answers."""
+    chance = random.Random(seed)
+    names = list(WORDS)[:answers]
+    lines = []
+    for _ in range(n):
+        gold = chance.choice(names)
+        pool = WORDS[gold].split()
+        text = " ".join(
+            chance.choice(pool) if chance.random() < told else f"w{chance.randrange(500)}" for _ in range(words)
+        )
+        lines.append({"text": text, "answer": chance.choice(names) if chance.random() < noise else gold, "gold": gold})
+    return lines
+
+
+@pytest.fixture(scope="session")
+def tickets() -> Callable[..., list[dict[str, str]]]:
+    return make_tickets
+
+
+@pytest.fixture
+def write_traffic(tmp_path: Path) -> Callable[..., Path]:
+    """Writes lines (mappings, or bytes as they are) to a file and returns its path."""
+
+    def write(lines: list[object], name: str = "may.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_bytes(
+            b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random encoder, to be named as a recipe's base."""
+    folder = tmp_path_factory.mktemp("base")
+    write_tiny_base(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_trunk(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trunk:
+    """A loaded trunk made of it."""
+    from insource.training.base_models import from_folder
+    from insource.training.encoder_graph import build_trunk
+
+    folder = tmp_path_factory.mktemp("trunk")
+    build_trunk(from_folder(tiny_base), folder, "int8")
+    return Trunk.load(folder)

@@ -1,0 +1,118 @@
+"""The rows a run learns from: what is left out is counted, and the digest names what is in."""
+
+import os
+import stat
+import threading
+
+import numpy as np
+import pytest
+
+from insource.errors import DataError, OpenEndedAnswers
+from insource.inputs import InputSettings
+from insource.training.snapshot import read_snapshot, take_snapshot
+from insource.types import Example, Message, Request
+
+SETTINGS = InputSettings()
+
+
+def lines(n, answer=lambda number: "yes" if number % 2 else "no"):
+    return [{"text": f"is number {number} odd", "answer": answer(number)} for number in range(n)]
+
+
+def test_rows_keep_order_and_repeats(examples):
+    snapshot = take_snapshot(examples(lines=[*lines(12), *lines(4)]), SETTINGS)
+    assert len(snapshot) == 16
+    assert snapshot.texts[12:] == snapshot.texts[:4]
+    assert snapshot.groups[12:].tolist() == [0, 1, 2, 3]
+    assert [snapshot.answers.answers[number] for number in snapshot.classes[:2]] == ["no", "yes"]
+
+
+def test_what_is_left_out_is_counted(examples):
+    given = examples(lines=[*lines(20), {"text": "no answer"}, {"text": " ", "answer": "yes"}])
+    picture = Example(Request("p", (Message("user", ({"type": "image_url"},)),)), "yes")
+    snapshot = take_snapshot([*given, picture], SETTINGS)
+    assert (len(snapshot), snapshot.unlabelled, snapshot.textless, snapshot.outside) == (20, 1, 2, 0)
+
+
+def test_gold_stands_in_where_there_is_gold_and_only_when_asked(examples):
+    given = examples(lines=[{**line, "gold": "yes"} if number < 3 else line for number, line in enumerate(lines(20))])
+    assert np.bincount(take_snapshot(given, SETTINGS).classes).tolist() == [10, 10]
+    assert np.bincount(take_snapshot(given, SETTINGS, gold=True).classes).tolist() == [12, 8]
+
+
+def test_the_digest_names_texts_answers_and_inputs(examples):
+    def digest(given, settings=SETTINGS):
+        return take_snapshot(given, settings).digest
+
+    first = digest(examples(lines=lines(20)))
+    assert first == digest(examples(lines=lines(20)))
+    changed = [lines(21), lines(20)[::-1], lines(20, lambda number: "yes" if number % 3 else "no"),
+               [{"text": "is number zero odd", "answer": "no"}, *lines(20)[1:]]]  # fmt: skip
+    assert len({first, *(digest(examples(lines=each)) for each in changed)}) == 5
+    assert first != digest(examples(lines=lines(20)), InputSettings(max_characters=50))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "said"),
+    [
+        ([], DataError, "None of 0 requests has a reference; an answer in each line was expected"),
+        ([{"text": "hello"}] * 30, DataError, "None of 30 requests has a reference"),
+        (lines(9), DataError, "9 of 9 requests have a text and a reference from the closed set; at least 10 were"),
+        (lines(30, lambda _: "Yes."), DataError, r"All 30 requests have the answer 'yes'; at least two answers were exp"),
+        (lines(60, lambda number: f"a long answer no. {number}"), OpenEndedAnswers,
+         r"60 distinct answers in 60 requests; 100 % of the requests have an answer seen only once; a closed set was"),
+        ([{"text": "", "answer": line["answer"]} for line in lines(30)], DataError, "0 of 30 requests have a text and"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_task_is_refused(examples, given, kind, said):
+    with pytest.raises(kind, match=said) as caught:
+        take_snapshot(examples(lines=given), SETTINGS)
+    assert type(caught.value) is kind
+
+
+def test_labels_that_occur_once_stay_and_are_told(examples):
+    odd = lines(60, lambda number: f"rare {number}" if number < 3 else "yes" if number % 2 else "no")
+    snapshot = take_snapshot(examples(lines=odd), SETTINGS)
+    assert len(snapshot) == 60 and snapshot.answers.rare == ("rare 0", "rare 1", "rare 2")
+
+
+def test_a_saved_snapshot_is_read_back_and_is_for_its_owner_alone(examples, home):
+    snapshot = take_snapshot(examples(lines=lines(20)), SETTINGS)
+    path = snapshot.save(home)
+    assert read_snapshot(home, snapshot.digest)[:2] == [("is number 0 odd", "no"), ("is number 1 odd", "yes")]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_snapshot(home, "0" * 64) is None
+    before = path.stat()
+    snapshot.save(home)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_two_processes_may_save_the_same_rows_at_once(examples, home):
+    snapshot = take_snapshot(examples(lines=lines(2_000)), SETTINGS)
+    failures, start = [], threading.Barrier(8)
+
+    def save():
+        start.wait()
+        try:
+            snapshot.save(home)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=save) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert [path.name for path in (home / "snapshots").iterdir()] == [f"{snapshot.digest}.jsonl"]
+    assert len(read_snapshot(home, snapshot.digest)) == 2_000
+
+
+def test_a_snapshot_that_cannot_be_written_says_so(examples, home):
+    from insource.errors import StoreError
+
+    home.mkdir()
+    (home / "snapshots").write_text("a file, not a folder")
+    with pytest.raises(StoreError, match="snapshots.* cannot be read or written"):
+        take_snapshot(examples(lines=lines(20)), SETTINGS).save(home)
+    assert os.listdir(home) == ["snapshots"]
