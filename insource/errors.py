@@ -19,6 +19,7 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   ├── StoreFull                 no room left to write
     │   └── StoreTooNew               written by a newer insource
     ├── RequestError                  the HTTP client's mistake
+    │   ├── Forbidden                 a web page, or a name that was led to this machine
     │   ├── RequestTooLarge
     │   └── RequestTooSlow            a body that does not arrive in time
     ├── Overloaded                    no permit free
@@ -172,6 +173,14 @@ class RequestTooSlow(RequestError):
     status = 408
     retryable = True
     hint = "Send the body at once, or raise gateway.receipt_s."
+
+
+class Forbidden(RequestError):
+    """The request came from where nothing may come from."""
+
+    code = "forbidden"
+    status = 403
+    hint = "Send the request from this machine, to its loopback address."
 
 
 class Overloaded(InsourceError):

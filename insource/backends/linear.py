@@ -20,9 +20,13 @@ from insource.backends.arrays import write_arrays
 from insource.backends.engine import Evidence, Probabilities, softmax
 from insource.backends.ngrams import VERSION, ngrams
 from insource.errors import ArtifactDamaged
+from insource.inputs import MAX_CHARACTERS
 
 FILE = "linear.safetensors"
 SHOWN = 12
+
+_DAMPENED = np.array([0.0, *(1.0 + math.log(count) for count in range(1, MAX_CHARACTERS + 1))], np.float32)
+"""1 + ln(count), for as many as a text that a specialist sees can hold of one n-gram."""
 
 _SEPARATOR = "\n"  # no n-gram holds one: white space is collapsed before they are cut
 
@@ -79,11 +83,10 @@ class LinearEngine:
         n_words = len(counts)
         counts.update(filter(None, map(self._characters.get, characters)))
         n_all = len(counts)
-        rows = np.fromiter(counts, np.intp, n_all) - 1
-        values = np.fromiter(counts.values(), np.float32, n_all)
-        np.log(values, out=values)
-        values += 1.0
-        values *= self._idf[rows]
+        rows = np.fromiter(counts, np.intp, n_all)
+        rows -= 1
+        values = _DAMPENED.take(np.fromiter(counts.values(), np.intp, n_all), mode="clip")
+        values *= self._idf.take(rows)
         share = math.sqrt(0.5) if 0 < n_words < n_all else 1.0
         for block in (values[:n_words], values[n_words:]):
             if block.size:

@@ -6,6 +6,7 @@ It knows neither vocabulary nor weights: it turns text into two lists of n-grams
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 VERSION = 1
 """Raised whenever `ngrams` would give another result; a stored model names the one it was trained with."""
@@ -25,6 +26,9 @@ def ngrams(text: str) -> tuple[list[str], list[str]]:
     words = _WORDS.findall(lowered)
     words += [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
     line = f" {' '.join(lowered.split())} "
-    length = len(line)
-    characters = [line[i : i + order] for order in CHARACTER_ORDERS for i in range(length - order + 1)]
+    characters: list[str] = []
+    grams: Iterable[str] = line
+    for order in CHARACTER_ORDERS:  # adding a character to each n-gram is quicker than cutting all of them anew
+        grams = [gram + last for gram, last in zip(grams, line[order - 1 :], strict=False)]
+        characters += grams
     return words, characters

@@ -176,12 +176,20 @@ def open_specialist(
         answers, inputs = AnswerSpace.from_json(manifest["answers"]), InputSettings.from_json(manifest["inputs"])
         scorer = Scorer.from_arrays(load_file(folder / SCORE_FILE))
         engine = _open_engine(folder, manifest["family"], manifest["trunk"], trunk)
+        _try_once(engine, scorer, len(answers))
     except (OSError, KeyError, ValueError, DataError, SafetensorError) as error:
         raise ArtifactDamaged(
             f"{folder} is no specialist that can be served ({type(error).__name__}: {error}); the manifest and files "
             "that `insource train` writes were expected. Train the version again."
         ) from error
     return Specialist(name, engine, scorer, answers, inputs, digest)
+
+
+def _try_once(engine: Engine, scorer: Scorer, answers: int) -> None:
+    """Raise ValueError where engine, scorer and answers are not made for each other."""
+    found, known = len(engine.probabilities("")), len(scorer.agreement.answers_)
+    if not found == known == answers:
+        raise ValueError(f"the model has {found} answers, the scorer {known}, the manifest {answers}")
 
 
 def _open_engine(folder: Path, family: str, digest: str | None, trunk: Callable[[str], Any]) -> Engine:

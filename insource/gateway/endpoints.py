@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from insource.backends.reply import MAX_BYTES
 from insource.errors import InsourceError, StoreError
 from insource.gateway.body import ClientGone, read_body
+from insource.gateway.browsers import refuse_pages
 from insource.gateway.gateway import Gateway
 from insource.gateway.metrics import CONTENT_TYPE
 from insource.gateway.recorder import Exchange
@@ -61,6 +62,7 @@ class Endpoint:
     async def _request(self, gateway: Gateway, request_id: str, scope: Scope, receive: Receive) -> Request:
         limits = gateway.config.gateway
         headers = read_headers(scope["headers"])
+        refuse_pages(headers)
         body = await read_body(
             receive,
             headers.get("content-length"),

@@ -6,7 +6,6 @@ It decides with the cascade and learns only from references that production woul
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,9 +21,10 @@ from insource.backends.specialist import open_specialist, write_specialist
 from insource.cascade.builder import Active, build_task
 from insource.cascade.choice import Choice
 from insource.cascade.coin import Coin
-from insource.errors import DataError
+from insource.errors import DataError, UserError
 from insource.inputs import InputSettings
 from insource.lifecycle.pacing import Pacer
+from insource.lifecycle.schedule import GROWTH, coin_rate, segments, stands, takes_over
 from insource.lifecycle.stream import Stream
 from insource.store import manifest as manifests
 from insource.training.develop import Developed, Promise, RowSet, develop
@@ -32,12 +32,6 @@ from insource.training.families import Material
 from insource.training.splits import folds
 from insource.types import Outcome, Reason, SpecialistVersion, Stage, Task
 
-GROWTH = 1.5
-FEWEST_WARMUP = 600
-ENOUGH_EVIDENCE = 1_000
-RECENT_EVIDENCE = 1_000
-LATER_AUDITS = 0.4
-MOST = 0.5
 NEVER_SHOWN = np.intp(-1)
 
 Advance = Callable[[int, int | None], None]
@@ -57,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of the replay: from which request on it served, and what it was."""
+    """A version of the replay: at which request it was tried, what it was, and whether it took over from then on."""
 
     at: int
     family: str
@@ -66,6 +60,7 @@ class Version:
     certified_coverage: float
     accuracy: float
     evidence: int
+    took_over: bool
     why: str
     notes: tuple[str, ...]
 
@@ -88,11 +83,6 @@ class Replayed:
     versions: list[Version] = field(default_factory=list)
 
 
-def default_warmup(target_risk: float) -> int:
-    """Return the length of the shadow period, in requests: max(600, 30 / target_risk)."""
-    return max(FEWEST_WARMUP, math.ceil(30.0 / target_risk))
-
-
 class Replay:
     """One pass over a stream."""
 
@@ -103,6 +93,7 @@ class Replay:
         self._folds = folds(stream.groups, plan.seed)
         self._known = np.zeros(n, np.bool_)
         self._evidence = np.zeros(n, np.bool_)
+        self._since = 0
         self._pacer = Pacer(plan.budget - plan.warmup, n - plan.warmup) if plan.budget is not None else None
         self.result = Replayed(
             accepted=np.zeros(n, np.bool_),
@@ -118,20 +109,12 @@ class Replay:
         """Go through the stream once."""
         active: Active | None = None
         with TemporaryDirectory(prefix="insource-backtest-") as folder:
-            for start, stop in self._segments():
+            for start, stop in segments(len(self._stream), self._plan.warmup, self._plan.growth):
                 if start:
-                    active = self._next_version(start, Path(folder) / str(start))
+                    active = self._next_version(active, start, Path(folder) / str(start))
                 await self._serve(active, start, stop)
                 self._advance(stop, len(self._stream))
         return self.result
-
-    def _segments(self) -> list[tuple[int, int]]:
-        """Return from where to where each version serves: the shadow period first, then ever longer."""
-        ends, position = [], float(self._plan.warmup)
-        while position < len(self._stream):
-            ends.append(math.ceil(position))
-            position *= self._plan.growth
-        return list(zip([0, *ends], [*ends, len(self._stream)], strict=True))
 
     async def _serve(self, active: Active | None, start: int, stop: int) -> None:
         certified = active is not None and _threshold(active) is not None
@@ -152,17 +135,28 @@ class Replay:
             else:
                 choices = []
                 for request in requests:
-                    self._pacer.passed()
+                    if start:
+                        self._pass(self._pacer, pays=active is None)
                     choices += await chooser.decide_many([request])
         for row, choice in enumerate(choices, start):
             self._note(row, choice, certified, active)
 
+    def _pass(self, pacer: Pacer, *, pays: bool) -> None:
+        """Count a request after the shadow period, which the budget pays for where no version could answer it."""
+        pacer.passed()
+        if not pays:
+            return
+        if pacer.calls <= 0:
+            raise UserError(
+                f"The budget of {self._plan.budget} upstream calls was spent before the references made a task; a "
+                "budget that lasts until a first version is trained was expected. Raise --budget."
+            )
+        pacer.calls -= 1
+
     def _audit_rate(self, active: Active | None) -> float:
-        if active is None or _threshold(active) is None or self._pacer is not None:
+        if active is None or self._pacer is not None:
             return 0.0
-        coverage = active.version.calibration.coverage
-        later = int(self.result.audited.sum()) > ENOUGH_EVIDENCE
-        return min(MOST, self._plan.task.audit_rate * (LATER_AUDITS if later else 1.0) / coverage)
+        return coin_rate(self._plan.task.audit_rate, _coverage(active))
 
     def _note(self, row: int, choice: Choice, certified: bool, active: Active | None) -> None:
         result, decision = self.result, choice.decision
@@ -183,21 +177,43 @@ class Replay:
         if self._pacer is not None and active is None:
             self._evidence[row] = True
 
-    def _next_version(self, at: int, folder: Path) -> Active | None:
-        """Learn from all references so far; None where they do not make a task yet."""
+    def _next_version(self, serving: Active | None, at: int, folder: Path) -> Active | None:
+        """Learn from all references so far, and return what serves from here on.
+
+        That is the version in service where the new one certifies less, or where the references make no task yet.
+        """
         seen = np.flatnonzero(self._known[:at])
         try:
             space = learn_answers([self._stream.references[row] for row in seen])
         except DataError:
-            return None
+            return serving
         rows = self._rows(seen, space)
-        if len(np.unique(rows.classes[rows.evidence])) < 2:
-            return None
+        if len(np.unique(rows.classes[rows.evidence])) < 2 or len(np.unique(rows.folds)) < 2:
+            return serving
         task = self._plan.task
         guards = {space.find(answer) or answer: share for answer, share in task.guard.items()}
         promise = Promise(task.target_risk, task.confidence_level, guards, task.require)
         developed = develop(self._material, rows, promise, self._plan.family)
-        return self._open(developed, space, at, len(rows.evidence), folder)
+        better = serving is None or self._gives_way(serving, at, developed.calibration.coverage)
+        tried = self._open(developed, space, at, len(rows.evidence), better, folder)
+        if not better:
+            return serving
+        self._since = at
+        return tried
+
+    def _gives_way(self, serving: Active, at: int, found: float) -> bool:
+        """Say whether the version in service makes room for one that certified `found`.
+
+        Under a budget the newest always serves: it is asked about what it does not accept, too.
+        """
+        if self._pacer is not None:
+            return True
+        own = slice(self._since, at)
+        audited = self.result.audited[own] & self.result.accepted[own]
+        errors = int((audited & self.result.wrong[own]).sum())
+        task = self._plan.task
+        holds = stands(errors, int(audited.sum()), task.target_risk, task.confidence_level)
+        return takes_over(found, _coverage(serving), stands=holds)
 
     def _rows(self, seen: NDArray[np.intp], space: AnswerSpace) -> RowSet:
         labels = space.normalise_all(self._stream.references[row] for row in seen)
@@ -205,13 +221,12 @@ class Replay:
         classes[seen] = [NEVER_SHOWN if label is None else space.index(label) for label in labels]
         usable = seen[classes[seen] >= 0]
         evidence = usable[self._evidence[usable]]
-        tossed = evidence[self.result.audited[evidence]]
-        if len(tossed) >= RECENT_EVIDENCE:
-            evidence = tossed
-        also = np.setdiff1d(usable, evidence)
+        also = usable[~self._evidence[usable]]
         return RowSet(evidence, self._folds[evidence], also, classes, space.answers)
 
-    def _open(self, developed: Developed, space: AnswerSpace, at: int, evidence: int, folder: Path) -> Active:
+    def _open(
+        self, developed: Developed, space: AnswerSpace, at: int, evidence: int, took_over: bool, folder: Path
+    ) -> Active:
         """Write the artifact as production would, and open it with the backend that would serve it."""
         folder.mkdir()
         task, inputs = self._plan.task, InputSettings(self._plan.task.messages)
@@ -239,6 +254,7 @@ class Replay:
                 certified_coverage=calibration.coverage,
                 accuracy=developed.accuracy,
                 evidence=evidence,
+                took_over=took_over,
                 why=developed.why,
                 notes=calibration.notes,
             )
@@ -257,6 +273,10 @@ class Replay:
 
 def _threshold(active: Active) -> float | None:
     return active.version.calibration.threshold if active.version.calibration else None
+
+
+def _coverage(active: Active) -> float:
+    return active.version.calibration.coverage if active.version.calibration else 0.0
 
 
 async def _record_nothing(finding: Any) -> None:

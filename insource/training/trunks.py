@@ -66,7 +66,8 @@ class TrunkRoom:
             trunk = self.get(digest)
             if path.is_file():
                 try:
-                    kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
+                    with path.open("rb") as file:
+                        kept: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
                     if kept.shape == (len(texts), trunk.dimension) and kept.dtype == np.float32:
                         return kept
                 except (OSError, ValueError):

@@ -79,7 +79,9 @@ def test_control_places_by_row_would_straddle():
 
 
 def test_given_groups_join_texts_that_have_nothing_in_common():
-    groups = near_duplicate_groups(["where is my card", "a refund please now", "else", "where is my card"], ["x", "y", "x", "y"])
+    groups = near_duplicate_groups(
+        ["where is my card", "a refund please now", "else", "where is my card"], ["x", "y", "x", "y"]
+    )
     assert len(np.unique(groups)) == 1
     assert near_duplicate_groups(["one", "two"], [None, None]).tolist() == [0, 1]
 

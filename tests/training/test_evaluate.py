@@ -8,7 +8,9 @@ from insource.training.evaluate import Evaluation, evaluate
 
 
 def measured(labels, references, scores, threshold=0.5, answers=("a", "b", "c")):
-    return Evaluation(answers, np.array(labels), np.array(references), np.array(scores), threshold, 0.95, (1.0, 2.0), 9.0)
+    return Evaluation(
+        answers, np.array(labels), np.array(references), np.array(scores), threshold, 0.95, (1.0, 2.0), 9.0
+    )
 
 
 def test_counts_by_hand():

@@ -55,7 +55,9 @@ def test_an_answer_without_rows_gets_next_to_no_probability():
 def test_one_class_alone_and_rows_of_nothing():
     weights, bias = fit_logistic(np.zeros((3, 2), np.float32), np.array([1, 1, 1]), 2, strength=1.0)
     assert np.isfinite(weights).all() and bias[1] > bias[0]
-    weights, bias = fit_logistic(scipy.sparse.csr_matrix((3, 0), dtype=np.float32), np.array([0, 1, 1]), 2, strength=1.0)
+    weights, bias = fit_logistic(
+        scipy.sparse.csr_matrix((3, 0), dtype=np.float32), np.array([0, 1, 1]), 2, strength=1.0
+    )
     assert weights.shape == (0, 2) and np.allclose(np.exp(bias) / np.exp(bias).sum(), [1 / 3, 2 / 3], atol=1e-3)
 
 

@@ -59,7 +59,7 @@ def check_student(
     _check_fresh(fitted, prepared, classes, n_classes)
     _check_other_rows(make_student, texts, classes, n_classes)
     _check_few(make_student, texts, classes, n_classes)
-    _check_artifact(fitted, [*texts, *HARD_TEXTS], n_classes, trunk, open_engine)
+    _check_artifact(fitted, prepared, [*texts, *HARD_TEXTS], n_classes, trunk, open_engine)
 
 
 def _check_unfitted(student: Student, texts: list[str]) -> None:
@@ -126,9 +126,9 @@ def _check_few(make_student: MakeStudent, texts: list[str], classes: Classes, n_
 
 
 def _check_artifact(
-    fitted: Student, texts: list[str], n_classes: int, trunk: Any, open_engine: OpenEngine | None
+    fitted: Student, prepared: Any, texts: list[str], n_classes: int, trunk: Any, open_engine: OpenEngine | None
 ) -> None:
-    expected = fitted.probabilities(fitted.prepare(texts), np.arange(len(texts)))
+    expected = fitted.probabilities(prepared, np.arange(len(texts)))
     with TemporaryDirectory(prefix="insource-conformance-") as first, TemporaryDirectory() as second:
         told = fitted.to_artifact(Path(first))
         try:

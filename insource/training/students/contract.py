@@ -43,7 +43,7 @@ class Student(Protocol):
         ...
 
     def probabilities(self, prepared: Any, rows: Rows) -> Probabilities:
-        """Return float64 (len(rows), K); raises DataError before `fit`."""
+        """Return float64 (len(rows), K) for rows of what `fit` was given; raises DataError before `fit`."""
         ...
 
     def fresh(self) -> Self:

@@ -60,7 +60,7 @@ def fit_logistic(
             memory.append((moved, turned, 1.0 / curvature))
         point, value, gradient = new_point, new_value, new_gradient
     if two:
-        point = np.hstack([-point, point]) / 2
+        point = np.hstack([-point, point]) / np.float32(2.0)
     return point[:-1], point[-1]
 
 
