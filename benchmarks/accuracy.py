@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from benchmarks.figure import Figure, insource, part
 
-FAMILIES = ("linear", "encoder-frozen")
+FAMILIES = ("linear", "encoder-frozen", "two-tier")
 BANKING = {"linear": (0.910, 30.0), "encoder-frozen": (0.930, 90.0)}
 CERTIFIED_MAY_LOSE = 0.015
 BASELINES = {
@@ -21,7 +22,8 @@ BASELINES = {
 def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
     """Train on train, evaluate on test."""
     insource(home, "train", part(data, "sms_spam", "train"), "--task", "warm", "--family", "encoder-frozen")
-    found = [figure for family in FAMILIES for figure in _banking(data, home, family)]
+    shutil.rmtree(home / "cache" / "embeddings")  # the trunk is built, and no text of the figures is embedded yet
+    found = [figure for family in BANKING for figure in _banking(data, home, family)]
     return found if quick else found + [_against(data, home, name) for name in BASELINES]
 
 

@@ -61,7 +61,7 @@ def _price(found: Pool, draws: int) -> Figure:
 
 
 def plain_band(scores: np.ndarray, wrong: np.ndarray, alpha: float, delta: float) -> float:
-    """Return the coverage that the step-down simultaneous exact band certifies, written down step by step and slowly."""
+    """Return the coverage that the step-down simultaneous exact band certifies, written plainly and slowly."""
     order = np.argsort(-scores, kind="stable")
     errors, ranked, n = np.cumsum(wrong[order]), scores[order], len(scores)
     grid, m = [], math.ceil(math.log(delta) / math.log(1 - alpha))

@@ -91,3 +91,10 @@ def test_damaged_settings_are_refused(stored):
 def test_the_text_is_never_blank_nor_too_long(conversation, messages):
     text = InputSettings(messages, 10).text_of(request(*conversation))
     assert text is None or (0 < len(text) <= 10 and not text.isspace())
+
+
+@pytest.mark.parametrize(("messages", "seen"), [("last_user", "hi"), ("user", "hi"), ("all", "user: hi")])
+def test_a_bare_text_is_seen_as_a_user_s_message(messages, seen):
+    settings = InputSettings(messages)
+    assert settings.text_of_user("hi") == settings.text_of(request(("user", "hi"))) == seen
+    assert settings.text_of_user(" \n") is None

@@ -5,6 +5,7 @@ It reads the file and shows the figures; replaying is the lifecycle's business.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -146,6 +147,13 @@ def _bars(shares: list[float]) -> str:
 
 
 def _price(text: str | None, which: str) -> Any:
+    from decimal import Decimal, InvalidOperation
+
     from insource.config import check_flag
 
-    return None if text is None else check_flag(f"upstreams.NAME.price_{which}", text, f"--price-{which}")
+    if text is None:
+        return None
+    amount: Any = text
+    with suppress(InvalidOperation):
+        amount = Decimal(text)
+    return check_flag(f"upstreams.NAME.price_{which}", amount, f"--price-{which}")

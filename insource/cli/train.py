@@ -103,7 +103,7 @@ def _show(console: Console, trained: Trained) -> None:
         ("took", f"{trained.seconds:.1f} s"),
     ]
     console.print(table(f"{version.name}, a candidate", ("", ""), rows))
-    for note in calibration.notes if calibration else ():
+    for note in trained.notes:
         console.print(f"note: {note}")
     if calibration is not None and calibration.threshold is not None:
         console.print(f"Next: insource promote {version.name}")

@@ -22,8 +22,8 @@ def refuse_pages(headers: Mapping[str, str]) -> None:
         value = headers.get(name)
         if value is not None and not _is_loopback(value if name == "origin" else f"//{value}"):
             raise Forbidden(
-                f"The request's {name.capitalize()} is {value[:80]!r}; a loopback address was expected, as this gateway "
-                "serves this machine alone. Use http://127.0.0.1 in base_url."
+                f"The request's {name.capitalize()} is {value[:80]!r}; a loopback address was expected, as this "
+                "gateway serves this machine alone. Use http://127.0.0.1 in base_url."
             )
 
 

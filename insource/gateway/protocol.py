@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with what it lacks: a deadline for a request's headers, and errors in the envelope.
 
-uvicorn 0.54 leaves a connection that trickles its headers open for ever (research/promises.md, section 0).
+uvicorn 0.54 leaves a connection that trickles its headers open for ever.
 """
 
 from __future__ import annotations

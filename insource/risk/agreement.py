@@ -1,6 +1,6 @@
 """The score before calibration: does a specialist's probability vector look like one that agrees with the reference?
 
-It knows probability vectors and agreement, not the answers' names. Source: research/statistics.md, section 7.1.
+It knows probability vectors and agreement, not the answers' names. Why: docs/explanation/the-bound.md.
 """
 
 from __future__ import annotations

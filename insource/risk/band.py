@@ -1,7 +1,8 @@
 """The step-down simultaneous exact band: the lowest threshold whose risk is certified at or under a target.
 
 It knows scores and which answers were wrong; not what a task is, nor how the scores were made.
-Source: research/statistics.md, section 7.1.
+Sources: Noe (1972), Berk and Jones (1979) and Owen (1995) on exact bands; Romano and Wolf (2005) on stepping down.
+docs/explanation/the-bound.md tells the method and its figures.
 """
 
 from __future__ import annotations

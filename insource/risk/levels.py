@@ -1,6 +1,6 @@
 """The grid of counts of the step-down band, and the level at which all its exact tests hold together.
 
-It knows grids and probabilities, no data. Source: research/statistics.md, section 7.1, steps 1 and 2; the recursion is
+It knows grids and probabilities, no data. Source: docs/explanation/the-bound.md; the recursion is
 that of Noe 1972.
 """
 

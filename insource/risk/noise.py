@@ -12,7 +12,7 @@ def label_noise(differing: float) -> float:
     """Return the share e of slips behind a share `differing` of question pairs answered differently.
 
     e = 1 - sqrt(1 - d), for independent slips over many answers. A target_risk at or under e cannot be reached.
-    Raises ValueError where `differing` lies outside [0, 1]. Source: research/statistics.md, section 7.2, label noise.
+    Raises ValueError where `differing` lies outside [0, 1]. Assumes independent slips and many answers.
     """
     if not 0.0 <= differing <= 1.0:
         raise ValueError(f"differing is {differing}; expected a share from 0 to 1. Pass differing over all pairs.")

@@ -52,7 +52,7 @@ def rows_wanted(scores: Floats, wrong: Bools, target_risk: float, confidence_lev
     """Estimate the calibration rows for even odds of certifying something; None where no risk seen is under target.
 
     At the prefix of best scores where it takes fewest: accepted m about 5 a(1-a)/(a-R)^2, never under the error-free
-    minimum, over the share that prefix takes. Source: research/statistics.md, section 7.1. A rough figure, since R is
+    minimum, over the share that prefix takes. Found by simulation. A rough figure, since R is
     the risk observed at the best of many prefixes of 20 rows or more.
     """
     _, flags = highest_first(scores, wrong)

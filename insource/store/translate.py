@@ -14,7 +14,7 @@ import apsw
 
 from insource.errors import StoreBusy, StoreError, StoreFull
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 BUSY = (apsw.BusyError, apsw.LockedError)
 UNREADABLE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 FORBIDDEN = (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError)

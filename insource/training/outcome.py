@@ -15,7 +15,7 @@ from typing import Any
 from insource import __version__
 from insource.training.evaluate import Evaluation
 from insource.training.snapshot import Snapshot
-from insource.types import Calibration, SpecialistVersion, Task
+from insource.types import Calibration, Require, SpecialistVersion, Task
 
 PACKAGES = ("numpy", "scipy", "onnxruntime", "tokenizers", "safetensors")
 SPLITS = ("train", "calibration", "test")
@@ -54,6 +54,28 @@ class Trained:
     figures: Figures
     seconds: float
     skipped: int = 0
+    require: Require = Require()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before promoting it: what was not certified, and which bar it misses."""
+        calibration = self.version.calibration
+        return (*(calibration.notes if calibration else ()), *self._misses())
+
+    def _misses(self) -> list[str]:
+        """Name each requirement of the task that the measured version does not meet."""
+        asked, found, calibration = self.require, self.figures, self.version.calibration
+        megabytes, milliseconds = found.size_bytes / 1e6, found.latency_ms[0]
+        misses = []
+        if asked.accuracy is not None and found.test is not None and found.test.accuracy < asked.accuracy:
+            misses.append(f"accuracy is {found.test.accuracy:.1%}; require.accuracy is {asked.accuracy:.1%}")
+        if asked.coverage is not None and calibration is not None and calibration.coverage < asked.coverage:
+            misses.append(f"certified coverage is {calibration.coverage:.1%}; require.coverage is {asked.coverage:.1%}")
+        if asked.latency_ms is not None and milliseconds > asked.latency_ms:
+            misses.append(f"an answer takes {milliseconds:.3g} ms; require.latency_ms is {asked.latency_ms:g}")
+        if asked.size_mb is not None and megabytes > asked.size_mb:
+            misses.append(f"it weighs {megabytes:.1f} MB; require.size_mb is {asked.size_mb:g}")
+        return [f"The task's bar is missed: {miss}. Take another family, or lower the bar." for miss in misses]
 
     def to_json(self) -> dict[str, Any]:
         """Return the stable form that the reference documents."""
@@ -77,7 +99,7 @@ class Trained:
             "seconds": self.seconds,
             "why": figures.why,
             "precision": figures.precision,
-            "notes": list(calibration.notes) if calibration else [],
+            "notes": list(self.notes),
         }
 
 

@@ -117,6 +117,7 @@ def train(
         figures=figures,
         seconds=time.perf_counter() - started,
         skipped=skipped,
+        require=task.require,
     )
 
 

@@ -107,7 +107,10 @@ def test_the_exit_tolerates_so_many_errors_and_no_more():
     accepted = first.max(axis=1) >= found
     assert classes[accepted].mean() <= 0.01 < classes[: accepted.sum() + 1].mean()
     classes[:3] = 1
-    assert choose_exit(first[:99], classes[:99], 1.0) == NO_EXIT and choose_exit(first[:100], classes[:100], 0.02) == NO_EXIT
+    assert (
+        choose_exit(first[:99], classes[:99], 1.0) == NO_EXIT
+        and choose_exit(first[:100], classes[:100], 0.02) == NO_EXIT
+    )
 
 
 def test_the_nearest_training_rows_explain(encoder, tiny_trunk, tmp_path):

@@ -11,7 +11,14 @@ from insource.backends.ngrams import ngrams
 from insource.errors import ArtifactDamaged
 from insource.training.students.linear import LinearStudent
 
-LINES = ["my card was stolen", "card lost again!", "where is my refund", "refund not here", "Ünï çödé 🙂 card", "ok"] * 3
+LINES = [
+    "my card was stolen",
+    "card lost again!",
+    "where is my refund",
+    "refund not here",
+    "Ünï çödé 🙂 card",
+    "ok",
+] * 3
 CLASSES = np.array([0, 0, 1, 1, 0, 1] * 3)
 
 
@@ -66,7 +73,9 @@ def test_the_evidence_adds_up_to_the_log_odds(student, stored):
     evidence = engine.explain(text, 1, 0)
     words, characters = ngrams(text)
     assert {each.text for each in evidence} <= {*words, *characters} and all(e.kind == "n-gram" for e in evidence)
-    assert sum(each.weight for each in evidence) + float(bias[1] - bias[0]) == pytest.approx(np.log(p[1] / p[0]), abs=1e-4)
+    assert sum(each.weight for each in evidence) + float(bias[1] - bias[0]) == pytest.approx(
+        np.log(p[1] / p[0]), abs=1e-4
+    )
     weights = [abs(each.weight) for each in evidence]
     assert weights == sorted(weights, reverse=True)
     assert engine.explain("漢字", 0, 1) == []

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insource.cli.output import emit, json_option, milliseconds, money, percent, printable, table, to_json
+from insource.cli.output import console, emit, json_option, milliseconds, money, percent, printable, table, to_json
 from insource.errors import UserError
 from insource.types import Stage
 
@@ -187,3 +187,12 @@ def test_money_without_a_currency():
 ])  # fmt: skip
 def test_milliseconds(value, text):
     assert milliseconds(value) == text
+
+
+def test_a_table_without_column_names_has_no_header_and_a_title_is_never_broken(capsys):
+    shown = console()
+    shown.print(table("a title that is longer than what stands below it", ("", ""), [("a", "b")]))
+    out = capsys.readouterr().out
+    assert out.startswith("a title that is longer than what stands below it\n") and "─" not in out
+    shown.print(table("t", ("name", ""), [("a", "b")]))
+    assert "name" in (out := capsys.readouterr().out) and "─" in out

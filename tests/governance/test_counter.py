@@ -67,9 +67,7 @@ def test_what_the_counters_cannot_say_is_none(before, after, why):
     assert measured_watts(before, after, cores=2) is None, why
 
 
-@given(
-    st.floats(1.0, 100.0), st.integers(1, RANGE), st.floats(0.0, 1e4), st.integers(1, 256), st.integers(0, RANGE)
-)
+@given(st.floats(1.0, 100.0), st.integers(1, RANGE), st.floats(0.0, 1e4), st.integers(1, 256), st.integers(0, RANGE))
 def test_the_value_lies_in_its_range(seconds, counted, busy, cores, start):
     after = reading(seconds, (start + counted) % RANGE, busy=busy)
     watts = measured_watts(reading(0.0, start), after, cores)

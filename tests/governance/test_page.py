@@ -90,7 +90,7 @@ def test_the_page_is_self_contained_and_accessible(house):
     text = render_page(house.report())
     page = Page(text)
     assert page.faults == []
-    assert text.startswith("<!doctype html><html lang=\"en\">")
+    assert text.startswith('<!doctype html><html lang="en">')
     assert not re.search(r"https?:|url\(|@import|<script|<link", text)
     assert "default-src 'none'" in text and "prefers-color-scheme:dark" in text and "@media print" in text
     assert [name for name in page.elements if name in ("h1", "h2", "h3")][:4] == ["h1", "h2", "h2", "h3"]

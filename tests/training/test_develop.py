@@ -66,7 +66,10 @@ def stuff(rows):
     return lambda linear, encoder: Stuff(answering(rows.classes, linear, 1), answering(rows.classes, encoder, 2))
 
 
-def promise(require=Require(), guards=None, target=0.05):
+ANY = Require()
+
+
+def promise(require=ANY, guards=None, target=0.05):
     return Promise(target, 0.95, guards or {}, require)
 
 

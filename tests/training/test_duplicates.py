@@ -33,7 +33,7 @@ def edited(chance, words):
 
 
 def test_near_duplicates_are_found_among_many_others():
-    """Similarity 0.8 to 1.0: a band of 4 equal hashes out of 16 misses one pair in 5,000 at the very least similarity."""
+    """Similarity 0.8 to 1.0: a band of 4 equal hashes out of 16 misses one pair in 5,000 at worst."""
     chance = np.random.default_rng(0)
     pairs = [edited(chance, int(chance.integers(32, 80))) for _ in range(300)]
     texts = [text for pair in pairs for text in pair]

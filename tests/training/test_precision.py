@@ -5,6 +5,8 @@ import pytest
 
 from insource.training.precision import check_precision, choose_precision
 
+SIGNS = [(4, 0, "int8"), (5, 0, "fp32"), (12, 5, "int8"), (13, 4, "fp32"), (0, 9, "int8")]
+
 
 class Fixed:
     """A student that is wrong on chosen texts, whatever it learned."""
@@ -43,7 +45,7 @@ def test_equal_ones_give_int8():
     assert (found.chosen, found.rows, found.int8, found.fp32) == ("int8", 200, 1.0, 1.0)
 
 
-@pytest.mark.parametrize(("only_fp32", "only_int8", "chosen"), [(4, 0, "int8"), (5, 0, "fp32"), (12, 5, "int8"), (13, 4, "fp32"), (0, 9, "int8")])  # fmt: skip
+@pytest.mark.parametrize(("only_fp32", "only_int8", "chosen"), SIGNS)
 def test_a_sign_test_decides(only_fp32, only_int8, chosen):
     """One-sided binomial tail at 1/2: 4 of 4 is .0625, 5 of 5 .031, 12 of 17 .072, 13 of 17 .025."""
     found, _ = check(only_fp32, only_int8)

@@ -20,8 +20,8 @@ from insource.training.snapshot import read_snapshot, take_snapshot
 from insource.types import Require, Stage, Task
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-KEYS = {"task", "version", "family", "digest", "artifact", "rows", "skipped", "unlabelled", "textless", "outside", "test",
-        "calibration", "size_bytes", "latency_ms", "seconds", "why", "precision", "notes"}  # fmt: skip
+KEYS = {"task", "version", "family", "digest", "artifact", "rows", "skipped", "unlabelled", "textless", "outside",
+        "test", "calibration", "size_bytes", "latency_ms", "seconds", "why", "precision", "notes"}  # fmt: skip
 MEASURED = ("seconds", "latency_ms", "artifact")
 
 

@@ -58,7 +58,7 @@ def test_the_digest_names_texts_answers_and_inputs(examples):
         ([], DataError, "None of 0 requests has a reference; an answer in each line was expected"),
         ([{"text": "hello"}] * 30, DataError, "None of 30 requests has a reference"),
         (lines(9), DataError, "9 of 9 requests have a text and a reference from the closed set; at least 10 were"),
-        (lines(30, lambda _: "Yes."), DataError, r"All 30 requests have the answer 'yes'; at least two answers were exp"),
+        (lines(30, lambda _: "Yes."), DataError, r"All 30 requests have the answer 'yes'; at least two answers were"),
         (lines(60, lambda number: f"a long answer no. {number}"), OpenEndedAnswers,
          r"60 distinct answers in 60 requests; 100 % of the requests have an answer seen only once; a closed set was"),
         ([{"text": "", "answer": line["answer"]} for line in lines(30)], DataError, "0 of 30 requests have a text and"),

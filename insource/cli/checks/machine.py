@@ -18,7 +18,7 @@ OLDEST_PYTHON = (3, 11)
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SPINNING = {"OMP_WAIT_POLICY": ("active",), "GOMP_SPINCOUNT": ("infinite", "infinity"), "KMP_BLOCKTIME": ("infinite",)}
-EXTRAS = {"demo": ("openai", "`insource demo` sends its traffic with it"), "plot": ("matplotlib", "it draws curves")}
+EXTRAS = {"demo": ("openai", "`insource demo` sends its traffic with it")}
 
 
 def machine_checks() -> Iterator[Check]:
