@@ -273,8 +273,9 @@ class Task:
     """A kind of request worth taking over, with the promise its owner chose.
 
     `target_risk` and `confidence_level` are the promise; `guard` maps an answer to the share of its requests that may
-    be accepted with another answer. `content` is "digest" or "full"; `messages` says which of a conversation's
-    messages the specialist sees: "last_user", "user" (all the user's) or "all".
+    be accepted with another answer. `audit_rate` is what audits may cost in upstream calls, as a share of requests.
+    `content` is "digest" or "full"; `messages` says which of a conversation's messages the specialist sees:
+    "last_user", "user" (all the user's) or "all".
     """
 
     name: str

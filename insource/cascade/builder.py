@@ -11,7 +11,7 @@ from insource.backends.contract import Backend
 from insource.cascade.audit_sample import AuditSample, Normalise, Record
 from insource.cascade.cascade import Cascade, Clock, Pacer, utc_now
 from insource.cascade.choice import Chooser
-from insource.cascade.coin import Coin
+from insource.cascade.coin import Coin, coin_rate
 from insource.cascade.refusal import Refusal
 from insource.types import SpecialistVersion, Task
 
@@ -37,7 +37,10 @@ def build_task(
     pacer: Pacer | None = None,
     clock: Clock = utc_now,
 ) -> Chooser:
-    """Return what answers the task's requests; without an active version everything goes up."""
+    """Return what answers the task's requests; without an active version everything goes up.
+
+    The coin's rate follows from the coverage that the active version certified: see `coin_rate`.
+    """
     calibration = active.version.calibration if active else None
     cascade = Cascade(
         task,
@@ -52,13 +55,15 @@ def build_task(
         refused=active.refused if active else None,
         clock=clock,
     )
+    certified = calibration is not None and calibration.threshold is not None
+    coverage = calibration.coverage if calibration is not None and certified else 0.0
     return AuditSample(
         cascade,
         reference=upstream,
         normalise=active.normalise if active else lambda _: None,
         record=record,
         coin=coin,
-        rate=task.audit_rate,
+        rate=coin_rate(task.audit_rate, coverage),
         upstream_model=upstream_model,
         clock=clock,
     )

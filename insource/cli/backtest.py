@@ -24,7 +24,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 @click.argument("file", type=click.Path(), metavar="FILE")
 @click.option("--task", "task_name", metavar="NAME", help="The task; by default the lines' own, or one for the file.")
 @promise_options
-@click.option("--audit-rate", type=float, metavar="R", help="Share of requests that the audit coin picks [0.05].")
+@click.option("--audit-rate", type=float, metavar="R", help="Calls for audits, as a share of requests [0.05].")
 @click.option("--budget", type=int, metavar="N", help="At most N upstream calls in all, instead of a target.")
 @click.option("--warmup", type=int, metavar="N", help="Requests before the first version [max(600, 30/target)].")
 @click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")

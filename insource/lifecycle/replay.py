@@ -24,7 +24,7 @@ from insource.cascade.coin import Coin
 from insource.errors import DataError, UserError
 from insource.inputs import InputSettings
 from insource.lifecycle.pacing import Pacer
-from insource.lifecycle.schedule import GROWTH, coin_rate, segments, stands, takes_over
+from insource.lifecycle.schedule import GROWTH, segments, stands, takes_over
 from insource.lifecycle.stream import Stream
 from insource.store import manifest as manifests
 from insource.training.develop import Developed, Promise, RowSet, develop
@@ -94,6 +94,7 @@ class Replay:
         self._known = np.zeros(n, np.bool_)
         self._evidence = np.zeros(n, np.bool_)
         self._since = 0
+        self._task = plan.task if plan.budget is None else replace(plan.task, audit_rate=0.0)  # a budget is not audited
         self._pacer = Pacer(plan.budget - plan.warmup, n - plan.warmup) if plan.budget is not None else None
         self.result = Replayed(
             accepted=np.zeros(n, np.bool_),
@@ -119,7 +120,7 @@ class Replay:
     async def _serve(self, active: Active | None, start: int, stop: int) -> None:
         certified = active is not None and _threshold(active) is not None
         chooser = build_task(
-            replace(self._plan.task, audit_rate=self._audit_rate(active)),
+            self._task,
             active=active,
             upstream=None,
             upstream_model=None,
@@ -152,11 +153,6 @@ class Replay:
                 "budget that lasts until a first version is trained was expected. Raise --budget."
             )
         pacer.calls -= 1
-
-    def _audit_rate(self, active: Active | None) -> float:
-        if active is None or self._pacer is not None:
-            return 0.0
-        return coin_rate(self._plan.task.audit_rate, _coverage(active))
 
     def _note(self, row: int, choice: Choice, certified: bool, active: Active | None) -> None:
         result, decision = self.result, choice.decision

@@ -1,4 +1,4 @@
-"""When a version is tried, when it takes over, and how often the audit coin picks a request meanwhile.
+"""When a version is tried, and when it takes over.
 
 It knows counts and shares; neither scores nor requests. EXPERIMENTS.md has the figures behind the constants.
 """
@@ -13,7 +13,6 @@ GROWTH = 1.25
 """A version is tried whenever the requests have grown by this factor."""
 
 FEWEST_WARMUP = 600
-HIGHEST_RATE = 0.5
 
 
 def default_warmup(target_risk: float) -> int:
@@ -28,16 +27,6 @@ def segments(requests: int, warmup: int, growth: float) -> list[tuple[int, int]]
         ends.append(end)
         end = max(end + 1, math.ceil(end * growth))
     return list(zip([0, *ends], [*ends, requests], strict=True))
-
-
-def coin_rate(audit_rate: float, coverage: float) -> float:
-    """Return how often the coin picks a request, so that audits cost `audit_rate` more calls for each request.
-
-    Only audits of accepted requests cost a call, since escalated ones have their reference anyway: a version that
-    certified the share `coverage` can toss at audit_rate / coverage, at most 0.5 (or `audit_rate`, where that is more).
-    Where nothing is certified there is no coin: every request is evidence.
-    """
-    return min(max(HIGHEST_RATE, audit_rate), audit_rate / coverage) if coverage > 0.0 else 0.0
 
 
 def takes_over(new: float, serving: float, *, stands: bool) -> bool:

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from insource.cascade.coin import hash_coin
+from insource.cascade.coin import coin_rate, hash_coin
 from insource.inputs import InputSettings
 from insource.lifecycle.replay import Plan, Replay
-from insource.lifecycle.schedule import coin_rate
 from insource.lifecycle.stream import to_stream
 from insource.traffic import read
 from insource.training.families import Material

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insource.lifecycle.schedule import coin_rate, default_warmup, segments, stands, takes_over
+from insource.lifecycle.schedule import default_warmup, segments, stands, takes_over
 
 
 @pytest.mark.parametrize(("target", "expected"), [(0.05, 600), (0.10, 600), (0.02, 1_500), (0.03, 1_000)])
@@ -17,26 +17,6 @@ def test_segments_cover_the_stream_once_and_none_is_empty(requests, warmup, grow
     assert all(stop == start for (_, stop), (start, _) in zip(found, found[1:], strict=False))
     assert all(start < stop for start, stop in found)
     assert found[0][1] == min(warmup, requests)
-
-
-@given(audit_rate=st.floats(0.0, 1.0), coverage=st.floats(0.0, 1.0))
-def test_audits_cost_at_most_the_rate_asked_for(audit_rate, coverage):
-    rate = coin_rate(audit_rate, coverage)
-    assert 0.0 <= rate <= 1.0
-    assert rate * coverage <= audit_rate + 1e-12
-
-
-@given(coverage=st.floats(0.01, 1.0))
-def test_audits_cost_just_that_until_the_coin_falls_every_other_time(coverage):
-    rate = coin_rate(0.05, coverage)
-    assert rate >= 0.05
-    assert rate * coverage == pytest.approx(min(0.05, 0.5 * coverage))
-
-
-def test_the_coin_rests_where_nothing_is_certified_or_nothing_is_asked():
-    assert coin_rate(0.05, 0.0) == 0.0
-    assert coin_rate(0.0, 0.7) == 0.0
-    assert coin_rate(1.0, 0.7) == 1.0
 
 
 def test_a_version_takes_over_where_it_certifies_no_less():

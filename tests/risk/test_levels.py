@@ -7,7 +7,8 @@ from insource.risk.levels import grid_of, level
 DELTA = 1 - 0.95
 
 
-# Test values of the method, found by an implementation of its own: alpha, n, grid points, c_1, errors that pass at m = n, c at the middle, its m.
+# Test values of the method, found by another implementation.
+# alpha, n, grid points, c_1, errors that pass at m = n, c at the middle, its m.
 TEST_VALUES = [
     (0.05, 300, 57, 0.01645, 7, 0.0234, 134),
     (0.05, 1000, 98, 0.00930, 33, 0.01353, 248),

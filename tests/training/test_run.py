@@ -224,3 +224,18 @@ def test_only_rows_to_learn_from_choose_the_precision(examples):
     assert _precision(recipe, snapshot, split.learn)(lambda name: Watching()) == "int8"
     assert set(shown) == {snapshot.texts[row] for row in split.learn}
     assert _precision(replace(recipe, precision="fp32"), snapshot, split.learn)(None) == "fp32"
+
+
+def test_a_run_embeds_only_those_rows_to_choose(examples, home, tiny_base):
+    titles = []
+
+    def say(title):
+        titles.append(title)
+        return lambda done, total=None: None
+
+    with Registry.open(home) as registry:
+        done = train(examples(200), Task("triage"), Recipe("encoder-frozen", "strict", base=str(tiny_base)), home=home,
+                     registry=registry, artifacts=ArtifactStore(home), say=say, now=lambda: NOON)  # fmt: skip
+    embedded = [title for title in titles if title.startswith("embedding")]
+    learned = done.to_json()["rows"]["train"]
+    assert embedded == [f"embedding {learned} texts"] * 2 + ["embedding 200 texts"]
