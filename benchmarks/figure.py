@@ -24,7 +24,7 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         """The figure as JSON."""
-        return asdict(self)
+        return {**asdict(self), "reached": bool(self.reached)}
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:

@@ -76,8 +76,9 @@ SETTINGS: tuple[Setting, ...] = (
     _task("target_risk", number(0, 0.5, low_open=True, high_open=True), 0.05,
           "The promise: at most this share of the accepted answers differs from the reference."),
     _task("confidence_level", number(0.5, 1, high_open=True), 0.95, "The confidence level of that promise."),
-    _task("audit_rate", number(0, 1), 0.05, "What audits may cost: upstream calls beyond escalations, as a share of all requests. The coin's "
-          "rate is this over the certified coverage, at most 0.5."),
+    _task("audit_rate", number(0, 1), 0.05,
+          "What audits may cost: upstream calls beyond escalations, as a share of all requests. The coin's rate is "
+          "this over the certified coverage, at most 0.5."),
     _task("content", choice("digest", "full"), "digest",
           "What the ledger keeps of a request's text: a salted digest, or the text (needed to learn from traffic)."),
     _task("upstream", _NAME, None, "The upstream that this task escalates to; else the gateway's default."),
