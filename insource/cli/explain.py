@@ -49,8 +49,14 @@ def command(
 
 def _recorded(config: Config, request_id: str) -> dict[str, Any]:
     from insource.errors import UserError
+    from insource.store.ledger import FILE
     from insource.store.ledger_reader import LedgerReader
 
+    if not (config.home / FILE).exists():
+        raise UserError(
+            f"There is no ledger in {config.home}, so no request is recorded there; one that `insource serve` wrote "
+            "was expected. Check --home, or explain a text with --text."
+        )
     with LedgerReader(config.home) as ledger:
         row = ledger.decision(request_id)
     if row is None:

@@ -140,3 +140,9 @@ def test_the_nearest_rows_of_an_encoder_are_shown_on_one_line(run, write_traffic
     for kept in (home / "snapshots").iterdir():
         kept.unlink()
     assert "(the training snapshot is not kept any more)" in run("explain", "--text", "card", "--task", "triage").out
+
+
+def test_without_a_ledger_it_says_who_writes_one(run):
+    found = run("explain", "abc")
+    assert found.code == 2
+    assert "There is no ledger in" in found.err and "`insource serve`" in found.err
