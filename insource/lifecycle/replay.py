@@ -27,7 +27,7 @@ from insource.lifecycle.pacing import Pacer
 from insource.lifecycle.schedule import GROWTH, segments, stands, takes_over
 from insource.lifecycle.stream import Stream
 from insource.store import manifest as manifests
-from insource.training.develop import Developed, Promise, RowSet, develop
+from insource.training.develop import Developed, Promise, RowSet, develop, guards_of
 from insource.training.families import Material
 from insource.training.splits import folds
 from insource.types import Outcome, Reason, SpecialistVersion, Stage, Task
@@ -70,7 +70,7 @@ class Replayed:
     """What became of each request; arrays bool (n,), in the stream's order.
 
     `accepted` counts what lies inside the promise, `spent` the answers given because the budget was; `wrong` marks
-    specialist answers that differ from the reference, `right_gold` and `gold_known` compare what was served with gold.
+    specialist answers that differ from the reference; `served` holds the replies as they were given.
     """
 
     accepted: NDArray[np.bool_]
@@ -187,8 +187,7 @@ class Replay:
         if len(np.unique(rows.classes[rows.evidence])) < 2 or len(np.unique(rows.folds)) < 2:
             return serving
         task = self._plan.task
-        guards = {space.find(answer) or answer: share for answer, share in task.guard.items()}
-        promise = Promise(task.target_risk, task.confidence_level, guards, task.require)
+        promise = Promise(task.target_risk, task.confidence_level, guards_of(task, space), task.require)
         developed = develop(self._material, rows, promise, self._plan.family)
         better = serving is None or self._gives_way(serving, at, developed.calibration.coverage)
         tried = self._open(developed, space, at, len(rows.evidence), better, folder)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.answers import AnswerSpace
 from insource.risk.calibrate import calibrate
 from insource.risk.scores import Scorer, cross_fit_scores
 from insource.training.crossfit import CrossFit, cross_fit
 from insource.training.families import FAMILIES, Material
 from insource.training.students.contract import Classes, Probabilities, Rows, Student
 from insource.training.students.two_tier import NO_EXIT, TwoTierStudent, choose_exit, choose_weight, pooled
-from insource.types import Calibration, Require
+from insource.types import Calibration, Require, Task
 
 GOOD_ENOUGH = 0.98
 SMALLER_IS_WORTH = 0.02
@@ -91,6 +92,18 @@ def certify_rows(
     wrong = probabilities.argmax(axis=1) != references
     scores = cross_fit_scores(probabilities, ~wrong, rows.folds)
     return scores, wrong, certified(scores, wrong, named(references, rows.labels), promise, method)
+
+
+def guards_of(task: Task, answers: AnswerSpace) -> dict[str, float]:
+    """Return the task's guards by label, the strictest where several name one label.
+
+    A guard on an answer that never occurs has no rows, and so accepts nothing.
+    """
+    guards: dict[str, float] = {}
+    for answer, share in task.guard.items():
+        label = answers.find(answer) or answer
+        guards[label] = min(share, guards.get(label, share))
+    return guards
 
 
 def named(classes: Classes, labels: tuple[str, ...]) -> NDArray[np.str_]:

@@ -20,7 +20,7 @@ from insource.inputs import InputSettings
 from insource.risk.scores import Scorer
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
-from insource.training.develop import Developed, Promise, RowSet, certified, develop, named
+from insource.training.develop import Developed, Promise, RowSet, certified, develop, guards_of, named
 from insource.training.evaluate import Evaluation, evaluate
 from insource.training.families import Material, check_family
 from insource.training.outcome import Figures, Trained, lineage_of
@@ -88,7 +88,7 @@ def train(
     room = TrunkRoom(home, artifacts, say)
     split = _split(snapshot, recipe)
     material = Material(snapshot.texts, lambda: room, say, recipe.base, _precision(recipe, snapshot, split.learn))
-    promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot), task.require)
+    promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot.answers), task.require)
     busy = say(f"training {task.name}")
     busy(0, None)
     developed = _develop(material, snapshot, split, promise, recipe)
@@ -136,18 +136,6 @@ def _write(artifacts: ArtifactStore, developed: Developed, snapshot: Snapshot, t
         )
         digest = artifacts.commit(folder, {**manifest, "snapshot": snapshot.digest})
     return artifacts.open(digest)
-
-
-def guards_of(task: Task, snapshot: Snapshot) -> dict[str, float]:
-    """Return the task's guards by label, the strictest where several name one label.
-
-    A guard on an answer that never occurs has no rows, and so accepts nothing.
-    """
-    guards: dict[str, float] = {}
-    for answer, share in task.guard.items():
-        label = snapshot.answers.find(answer) or answer
-        guards[label] = min(share, guards.get(label, share))
-    return guards
 
 
 def _precision(recipe: Recipe, snapshot: Snapshot, rows: Rows) -> Callable[[Any], str]:

@@ -15,7 +15,8 @@ from insource.errors import DataError, OpenEndedAnswers, StoreFull, UserError
 from insource.inputs import InputSettings
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
-from insource.training.run import Recipe, _precision, _split, guards_of, train
+from insource.training.develop import guards_of
+from insource.training.run import Recipe, _precision, _split, train
 from insource.training.snapshot import read_snapshot, take_snapshot
 from insource.types import Require, Stage, Task
 
@@ -116,7 +117,7 @@ def test_a_target_the_data_cannot_certify_is_a_value_with_the_rows_it_would_need
 def test_a_guard_is_named_as_people_write_it_and_the_strictest_counts(trained, examples):
     given = examples(400, answers=2)
     done = trained(given, Task("triage", guard={"Card.": 0.3, "card": 0.15, "never": 0.2}))
-    assert guards_of(Task("t", guard={"Card.": 0.3, "card": 0.15}), done.snapshot) == {"card": 0.15}
+    assert guards_of(Task("t", guard={"Card.": 0.3, "card": 0.15}), done.snapshot.answers) == {"card": 0.15}
     guards = {guard["answer"]: guard for guard in done.to_json()["calibration"]["guards"]}
     assert guards["card"]["limit"] == 0.15 and guards["card"]["held"]
     assert not guards["never"]["held"] and guards["never"]["rows"] == 0
