@@ -11,6 +11,7 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   │   └── OpenEndedAnswers      answers that are not a closed set
     │   ├── UnknownTask               a task that nobody configured or trained
     │   ├── UnknownVersion            a version that the registry does not hold
+    │   ├── UnknownReview             a request that was never queued for review
     │   └── MissingExtra              an optional package that is not installed
     ├── FetchError                    a package that could not be had, or is not the one pinned
     ├── StoreError
@@ -20,12 +21,15 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   └── StoreTooNew               written by a newer insource
     ├── RequestError                  the HTTP client's mistake
     │   ├── Forbidden                 a web page, or a name that was led to this machine
+    │   ├── KeptLocal                 neither answered here nor allowed to leave
+    │   │   └── AwaitingReview        kept, and queued for a person
     │   ├── RequestTooLarge
     │   └── RequestTooSlow            a body that does not arrive in time
     ├── Overloaded                    no permit free
     └── UpstreamError
         ├── UpstreamUnreachable
-        └── UpstreamTimeout
+        ├── UpstreamTimeout
+        └── UpstreamResting           its circuit breaker is open, or no retry is left
 """
 
 from __future__ import annotations
@@ -94,6 +98,14 @@ class UnknownVersion(UserError):
     code = "version_unknown"
     status = 404
     hint = "`insource tasks NAME` lists the versions."
+
+
+class UnknownReview(UserError):
+    """No request with this id was queued for review."""
+
+    code = "review_unknown"
+    status = 404
+    hint = "`insource review` lists what waits."
 
 
 class MissingExtra(UserError):
@@ -183,6 +195,25 @@ class Forbidden(RequestError):
     hint = "Send the request from this machine, to its loopback address."
 
 
+class KeptLocal(RequestError):
+    """No specialist may answer the request, and the policy lets its text go to no upstream.
+
+    `decision` is the one that kept it, if any.
+    """
+
+    code = "kept_local"
+    status = 403
+    hint = "Ask with a lower sensitivity if the text allows it, or let the policy name an upstream for it."
+    decision: object | None = None
+
+
+class AwaitingReview(KeptLocal):
+    """The request was kept in the house and waits for a person; its id stands in x-insource-request-id."""
+
+    code = "awaiting_review"
+    hint = "A person answers it with `insource review`; GET /v1/insource/reviews/ID then gives the answer."
+
+
 class Overloaded(InsourceError):
     """No permit is free; the request was refused at once and nothing was done."""
 
@@ -213,3 +244,15 @@ class UpstreamTimeout(UpstreamError):
 
     code = "upstream_timeout"
     status = 504
+
+
+class UpstreamResting(UpstreamError):
+    """The upstream failed repeatedly or asked for a pause; it is not asked again before that is over.
+
+    `retry_after` says in how many seconds that may be, None where nobody knows.
+    """
+
+    code = "upstream_resting"
+    status = 503
+    hint = "Try again after the time in Retry-After; the specialists still answer what they may."
+    retry_after: float | None = None

@@ -14,10 +14,11 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """Selective prediction's two outcomes."""
+    """Selective prediction's two outcomes, and a third: neither answered here nor allowed to leave."""
 
     ACCEPTED = "accepted"
     ESCALATED = "escalated"
+    KEPT = "kept"
 
 
 class Reason(StrEnum):
@@ -34,6 +35,38 @@ class Reason(StrEnum):
     SPECIALIST_SLOW = "specialist_slow"
     ARTIFACT_DAMAGED = "artifact_damaged"
     BUDGET_SPENT = "budget_spent"
+    KEPT_LOCAL = "kept_local"
+    COMPUTED = "computed"
+
+
+class Sensitivity(StrEnum):
+    """How far a text may travel; `strictest` orders them."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    RESTRICTED = "restricted"
+
+    @property
+    def rank(self) -> int:
+        """0 for public, 1 for internal, 2 for restricted."""
+        return _RANKS[self]
+
+
+_RANKS = {sensitivity: rank for rank, sensitivity in enumerate(Sensitivity)}
+
+
+def strictest(*given: Sensitivity | None) -> Sensitivity | None:
+    """Return the strictest of those given; None where none is."""
+    known = [sensitivity for sensitivity in given if sensitivity is not None]
+    return max(known, key=_RANKS.__getitem__) if known else None
+
+
+class WhenKept(StrEnum):
+    """What becomes of a request that nothing here may answer and that may not leave."""
+
+    REFUSE = "refuse"
+    BEST = "best"
+    REVIEW = "review"
 
 
 class Stage(StrEnum):
@@ -65,7 +98,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came: the conversation, the other fields as decoded, and the bytes to forward untouched."""
+    """One request as it came: the conversation, the other fields as decoded, and the bytes to forward untouched.
+
+    `dialect` names the wire format that it came in and that its reply must have ("chat", "completions", "responses",
+    "embeddings", "moderations", "messages"; "other" for what is passed on unread). `sensitivity` None means that
+    nobody judged it: then nothing may leave.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -76,6 +114,8 @@ class Request:
     path: str = "/v1/chat/completions"
     stream: bool = False
     method: str = "POST"
+    dialect: str = "chat"
+    sensitivity: Sensitivity | None = None
 
     @property
     def system_prompt(self) -> str | None:
@@ -95,17 +135,25 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """A reply on its way through: status, headers and body bytes, to be passed on as they are."""
+    """A reply on its way through: status, headers and body bytes, to be passed on as they are.
+
+    `whole` is the whole body where it had arrived together with the head; `chunks` gives it then, too.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     chunks: AsyncIterator[bytes]
     close: Callable[[], Awaitable[None]]
+    whole: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was done with one request, and why."""
+    """What was done with one request, and why.
+
+    `version`, `digest`, `score` and `threshold` are those of the tier that was asked last; `tier` names it where it
+    is not the specialist but an upstream in the house.
+    """
 
     request_id: str
     time: datetime
@@ -119,13 +167,17 @@ class Decision:
     audited: bool = False
     audit_rate: float = 0.0
     detail: str | None = None
+    tier: str | None = None
+    sensitivity: Sensitivity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a backend returns: content (or a relay of the upstream's own bytes), score, and the decision behind it.
 
-    `label` is the normalised answer where the answer comes from a closed set. `seconds` says how long each step took.
+    `label` is the normalised answer where the answer comes from a closed set, `probabilities` what the specialist gave
+    each of that set, where it was asked for them (a moderation). `seconds` says how long each step took, `attempts`
+    how often an upstream was asked.
     """
 
     served_by: str
@@ -136,6 +188,8 @@ class Answer:
     seconds: Mapping[str, float] = field(default_factory=dict)
     decision: Decision | None = None
     relay: Relay | None = None
+    probabilities: Mapping[str, float] | None = None
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +306,17 @@ class SpecialistVersion:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How a task knows its requests, besides `model = "task:NAME"` and the task header, which always match."""
+    """How a task knows its requests, besides `model = "task:NAME"` and the task header, which always match.
+
+    `headers` are pairs of a header's name (small letters) and its exact value; `system_templates` are system prompts
+    with {slots}; `schemas` are names, or "sha256:" digests, of the JSON schema asked for.
+    """
 
     models: tuple[str, ...] = ()
     system_prompts: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    system_templates: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +337,10 @@ class Task:
     be accepted with another answer. `audit_rate` is what audits may cost in upstream calls, as a share of requests.
     `content` is "digest" or "full"; `messages` says which of a conversation's messages the specialist sees:
     "last_user", "user" (all the user's) or "all".
+
+    `upstreams` are the names to escalate to with the weight of each, 0 for one that only steps in on failure; empty
+    for the gateway's default. `tiers` are upstreams in the house that stand between specialist and upstream.
+    `sensitivity` None leaves it to the policy. `moderation_safe` are the answers that flag nothing.
     """
 
     name: str
@@ -285,8 +350,12 @@ class Task:
     guard: Mapping[str, float] = field(default_factory=dict)
     audit_rate: float = 0.05
     content: str = "digest"
-    upstream: str | None = None
+    upstreams: tuple[tuple[str, float], ...] = ()
     upstream_model: str | None = None
     messages: str = "last_user"
     deadline_ms: float = 250.0
     require: Require = Require()
+    sensitivity: Sensitivity | None = None
+    when_kept: WhenKept = WhenKept.REFUSE
+    tiers: tuple[str, ...] = ()
+    moderation_safe: tuple[str, ...] = ()

@@ -10,9 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from insource.config import SETTINGS, Config, GatewayConfig, StoreConfig, UpstreamConfig, load
+from insource.config import (
+    SETTINGS,
+    Allowed,
+    Config,
+    EmbeddingsConfig,
+    GatewayConfig,
+    PolicyConfig,
+    StoreConfig,
+    UpstreamConfig,
+    load,
+)
 from insource.errors import ConfigError
-from insource.types import Match, Require, Task
+from insource.types import Match, Require, Sensitivity, Task, WhenKept
 
 FULL = '''\
 [gateway]
@@ -68,10 +78,10 @@ def test_a_full_file_becomes_frozen_models(tmp_path):
     }  # fmt: skip
     assert found.tasks == {
         "triage": Task("triage", Match(("gpt-x",)), 0.02, guard={"unsafe": 0.1, "two words": 0.2}),
-        "ticket.intent": Task("ticket.intent", Match((), ("Sort this ]\nticket.", "Sort.")), upstream="openai",
-                              require=Require(accuracy=0.9)),
+        "ticket.intent": Task("ticket.intent", Match((), ("Sort this ]\nticket.", "Sort.")),
+                              upstreams=(("openai", 1.0),), require=Require(accuracy=0.9)),
     }  # fmt: skip
-    assert found.gateway == GatewayConfig("127.0.0.1", 9000, 256, 32, 30.0, 15.0, "openai")
+    assert found.gateway == GatewayConfig("127.0.0.1", 9000, 256, 32, 30.0, 15.0, (("openai", 1.0),))
     assert found.store == StoreConfig(tmp_path / "state", 30)
     assert found.default_upstream is found.upstreams["openai"]
     assert found.home == tmp_path / "state"
@@ -132,7 +142,41 @@ REFUSED = [
     ("[tasks.a]\ntarget-risk = 0.1", ":2: unknown key 'target-risk' in [tasks.a]", "Did you mean 'target_risk'?"),
     ("[tasks.a.match]\nmodels = 'm'", ":2: unknown key 'models' in [tasks.a.match]", "Did you mean 'model'?"),
     ("[tasks.a.b]\ntarget_risk = 0.1", "unknown key 'b' in [tasks.a]", '[tasks."a.b"]'),
-    ("[policy]\nx = 1", ":2: unknown key 'x' in [policy]", "No keys can be set here"),
+    ("[policy]\nx = 1", ":2: unknown key 'x' in [policy]", "Known: sensitivity, public, internal, restricted."),
+    ("[policy]\nsensitivity = 'secret'", "policy.sensitivity is 'secret'", "'public', 'internal', 'restricted'"),
+    ("[policy]\nsensitivity = 'Public'", "policy.sensitivity is 'Public'", "'public', 'internal', 'restricted'"),
+    ("[policy.secret]\nupstreams = 'o'", "unknown key 'secret' in [policy]", "Known: sensitivity"),
+    ("[policy.internal]\nupstreams = 'o'", ":2: policy.internal.upstreams is 'o'", "[upstreams.o]"),
+    ("[policy.internal]\njurisdictions = []", "jurisdictions is []", "jurisdictions was expected"),
+    ("[policy.restricted]\njurisdictions = 'EU'", "unknown key 'jurisdictions' in [policy.restricted]", "upstreams"),
+    (UPSTREAM + "[policy.restricted]\nupstreams = ['o', '*']", ":4: policy.restricted.upstreams has '*'", "by name"),
+    (UPSTREAM + "jurisdiction = 'EU'\n[policy.public]\njurisdictions = 'eu'", "has 'eu', which no upstream", "Correct"),
+    (UPSTREAM + "[tasks.a]\nsensitivity = ''", "tasks.a.sensitivity is ''", "'restricted'"),
+    (UPSTREAM + "[tasks.a]\nwhen_kept = 'send'", "when_kept is 'send'", "'refuse', 'best', 'review'"),
+    (UPSTREAM + "[tasks.a]\ntiers = 'p'", ":4: tasks.a.tiers is 'p'", "no [upstreams.NAME] describes"),
+    (UPSTREAM + "[tasks.a]\nupstream = ['o', 'o']", "tasks.a.upstream is ['o', 'o']", "a list of names"),
+    (UPSTREAM + "[tasks.a]\nupstream = []", "tasks.a.upstream is []", "an upstream's name"),
+    (UPSTREAM + "[tasks.a]\nupstream = { o = 0 }", "tasks.a.upstream is a table", "a table of names and weights"),
+    (UPSTREAM + "[tasks.a]\nupstream = { o = -1 }", "tasks.a.upstream is a table", "weights"),
+    (UPSTREAM + "[tasks.a]\nupstream = { o = 1e999 }", "tasks.a.upstream is a table", "weights"),
+    (UPSTREAM + "[tasks.a]\nupstream = { o = true }", "tasks.a.upstream is a table", "weights"),
+    (UPSTREAM + "[tasks.a]\nupstream = ['o', 'p']", "tasks.a.upstream is 'p'", "Known: o."),
+    (UPSTREAM + "key_header = 'cookie'", "key_header is 'cookie'", "'x-api-key'"),
+    (UPSTREAM + "retries = -1", "retries is -1", "from 0 to 10"),
+    (UPSTREAM + "deadline_s = 0", "deadline_s is 0", "above 0"),
+    (UPSTREAM + "breaker_failures = 0", "breaker_failures is 0", "from 1"),
+    ("[gateway]\nretry_budget = 1.1", "retry_budget is 1.1", "at most 1"),
+    ("[gateway]\nworkers = 0", "workers is 0", "from 1 to 64"),
+    ("[store]\nrecord = 'never'", "record is 'never'", "'before_reply', 'after_reply'"),
+    ("[embeddings.e]", ":1: [embeddings.e] has no trunk", "Add it."),
+    ("[embeddings.e]\ntrunk = 't'\n[embeddings.f]\ntrunk = 't'\nmodel = ['m', 'e']", "[embeddings.e]", "model 'e'"),
+    ("[tasks.a.match]\nheader = { 'x y' = 'z' }", "match.header is a table", "header names and values"),
+    ("[tasks.a.match]\nheader = 'x'", "match.header is 'x'", "header names and values"),
+    (
+        "[tasks.a.match]\nheader = { X-Team = 'z' }\n[tasks.b.match]\nheader = { x-team = 'z' }",
+        "'a' and 'b'",
+        "match the header 'x-team: z'",
+    ),
     ("gateway = 3", ":1: gateway is 3", "a table was expected"),
     ("[[gateway]]\nport = 1", ":1: gateway is [", "a table was expected"),
     ("[gateway]\nport = '8600'", ":2: gateway.port is '8600'", "a whole number from 0 to 65,535"),
@@ -209,6 +253,9 @@ def test_what_is_wrong_is_refused_with_place_value_and_remedy(tmp_path, text, wh
         (UPSTREAM + "api_key_env = 'sk-abcdefgh12345678'", "sk-abc"),
         (UPSTREAM + "api_key_env = 'gsk_abcdefgh12345678'", "gsk_"),
         (UPSTREAM + "model = 'Bearer sk-abcdefgh12345678'", "sk-abc"),
+        ("[tasks.a.match]\nmodel = ['m', 'sk-abcdefgh12345678']", "sk-abc"),
+        ("[tasks.a.match]\nheader = { authorization = 'Bearer sk-abcdefgh12345678' }", "sk-abc"),
+        ("[policy.public]\nupstreams = ['sk-abcdefgh12345678']", "sk-abc"),
         ("[gateway]\nsk-abcdefgh12345678 = 1", "sk-abc"),
         ("[upstreams.o]\nbase_url = 'https://user:hunter2@x'", "hunter2"),
     ],
@@ -255,26 +302,126 @@ def test_several_upstreams_have_no_default_until_one_is_named(tmp_path):
     assert config(tmp_path, two + "[gateway]\ndefault_upstream = 'p'").default_upstream.name == "p"
 
 
+THREE = "".join(f"[upstreams.{name}]\nbase_url = 'http://{name}:1'\njurisdiction = '{where}'\n"
+                for name, where in (("house", "here"), ("paris", "EU"), ("boston", "US")))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "held"),
+    [
+        ("'paris'", (("paris", 1.0),)),
+        ("['paris', 'house', 'boston']", (("paris", 1.0), ("house", 0.0), ("boston", 0.0))),
+        ("{ paris = 3, boston = 0.5, house = 0 }", (("paris", 3.0), ("boston", 0.5), ("house", 0.0))),
+    ],
+)
+def test_several_upstreams_by_order_or_by_weight(tmp_path, written, held):
+    text = f"[gateway]\ndefault_upstream = {written}\n{THREE}[tasks.a]\n[tasks.b]\nupstream = 'house'\n[tasks.c]\n"
+    found = config(tmp_path, text + f"upstream = {written}\n")
+    assert found.gateway.default_upstreams == held and found.default_upstream.name == "paris"
+    assert found.upstreams_of(None) == found.upstreams_of(found.tasks["a"]) == held == found.tasks["c"].upstreams
+    assert found.upstreams_of(found.tasks["b"]) == (("house", 1.0),)
+    assert config(tmp_path, THREE).upstreams_of(None) == ()
+    env = {"INSOURCE_GATEWAY_DEFAULT_UPSTREAM": "boston"}
+    assert config(tmp_path, text, env=env).gateway.default_upstreams == (("boston", 1.0),)
+
+
+def test_a_table_of_weights_may_be_a_section(tmp_path):
+    text = THREE + "[tasks.a.upstream]\nparis = 3\nboston = 1\n"
+    assert config(tmp_path, text).tasks["a"].upstreams == (("paris", 3.0), ("boston", 1.0))
+
+
+@pytest.mark.parametrize(
+    ("written", "policy"),
+    [
+        ("", PolicyConfig()),
+        ("[policy]\nsensitivity = 'restricted'", PolicyConfig(Sensitivity.RESTRICTED)),
+        ("[policy.internal]\njurisdictions = 'EU'", PolicyConfig(internal=Allowed((), ("EU",)))),
+        ("[policy.internal]\nupstreams = 'house'\njurisdictions = ['EU', '*']",
+         PolicyConfig(internal=Allowed(("house",), ("EU", "*")))),
+        ("[policy.public]\nupstreams = []", PolicyConfig(public=Allowed())),
+        ("[policy.public]\nupstreams = []\njurisdictions = 'US'", PolicyConfig(public=Allowed((), ("US",)))),
+        ("[policy.restricted]\nupstreams = []", PolicyConfig()),
+        ("policy.restricted.upstreams = ['house']", PolicyConfig(restricted=Allowed(("house",)))),
+    ],
+)  # fmt: skip
+def test_rules_about_what_may_leave(tmp_path, written, policy):
+    text = f"{written}\n{THREE}" if written.startswith("policy.") else THREE + written
+    found = config(tmp_path, text)
+    assert found.policy == policy
+    assert [found.policy.allowed(each) for each in Sensitivity] == [policy.public, policy.internal, policy.restricted]
+
+
+def test_the_other_keys_of_a_whole_file(tmp_path):
+    text = (
+        THREE
+        + """
+retries = 3
+deadline_s = 20
+breaker_failures = 2
+breaker_rest_s = 1.5
+key_header = 'x-api-key'
+[gateway]
+retry_budget = 0.1
+workers = 4
+log = 'json'
+[store]
+record = 'after_reply'
+[embeddings.search]
+trunk = 'base'
+model = ['text-embedding-3-small', 'search']
+[tasks.a]
+sensitivity = 'restricted'
+when_kept = 'review'
+tiers = ['house']
+moderation_safe = 'safe'
+[tasks.a.match]
+header = { X-Team = 'claims' }
+system_template = 'Sort this: {text}'
+schema = 'ticket'
+"""
+    )
+    found = config(tmp_path, text)
+    boston = found.upstreams["boston"]
+    assert (boston.retries, boston.deadline_s, boston.breaker_failures, boston.breaker_rest_s) == (3, 20.0, 2, 1.5)
+    assert (boston.key_header, found.upstreams["paris"].key_header) == ("x-api-key", "authorization")
+    assert (found.gateway.retry_budget, found.gateway.workers, found.gateway.log) == (0.1, 4, "json")
+    assert found.store.record == "after_reply"
+    assert found.embeddings == {"search": EmbeddingsConfig("search", "base", ("text-embedding-3-small", "search"))}
+    assert found.tasks["a"] == Task(
+        "a",
+        Match(headers=(("x-team", "claims"),), system_templates=("Sort this: {text}",), schemas=("ticket",)),
+        sensitivity=Sensitivity.RESTRICTED,
+        when_kept=WhenKept.REVIEW,
+        tiers=("house",),
+        moderation_safe=("safe",),
+    )
+
+
 def test_a_byte_order_mark_is_accepted(tmp_path):
     assert config(tmp_path, b"\xef\xbb\xbf[gateway]\r\nport = 7\r\n").origins["gateway.port"] == "insource.toml:2"
 
 
 def test_the_table_of_settings_and_the_models_agree():
     models = {"gateway": GatewayConfig, "store": StoreConfig, "upstreams.NAME": UpstreamConfig, "tasks.NAME": Task,
-              "tasks.NAME.require": Require}  # fmt: skip
+              "tasks.NAME.require": Require, "tasks.NAME.match": Match, "embeddings.NAME": EmbeddingsConfig,
+              "policy": PolicyConfig, "policy.public": Allowed, "policy.internal": Allowed,
+              "policy.restricted": Allowed}  # fmt: skip
+    plural = {"default_upstream", "upstream", "model", "system_prompt", "header", "system_template", "schema"}
+    many = ("gateway", "tasks.NAME", "tasks.NAME.match", "embeddings.NAME")
+    others = {"policy": {"public", "internal", "restricted"}, "policy.restricted": {"jurisdictions"}}
     by_section: dict[str, set[str]] = {}
     for setting in SETTINGS:
         section, _, key = setting.key.rpartition(".")
+        key = key + "s" if key in plural and section in many else key
         by_section.setdefault(section, set()).add(key)
         assert setting.meaning.endswith(".") and setting.kind.expected
         if section in models:
             field = {f.name: f for f in dataclasses.fields(models[section])}[key]
-            assert field.default in (setting.default, dataclasses.MISSING), setting.key
+            assert field.default in (setting.default, dataclasses.MISSING) or setting.default is None, setting.key
     assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
     for section, model in models.items():
-        assert {f.name for f in dataclasses.fields(model)} - {"name", "match", "guard", "require"} == by_section[
-            section
-        ]
+        apart = {"name", "match", "guard", "require"} | others.get(section, set())
+        assert {f.name for f in dataclasses.fields(model)} - apart == by_section[section]
 
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s.default not in (None, ())], ids=lambda s: s.key)

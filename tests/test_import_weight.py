@@ -63,7 +63,7 @@ def test_showing_the_configuration_loads_no_numbers_and_no_server(tmp_path):
     assert names == {"click"}
 
 
-SERVING = "import insource.gateway.server, insource.backends.specialist, insource.backends.linear"
+SERVING = "import insource.gateway.worker, insource.store.registry, insource.backends.specialist, insource.backends.linear"
 NEVER_WHILE_SERVING = {"torch", "sklearn", "transformers", "onnx", "joblib", "pandas", "openai", "rich"}
 NOT_FOR_LINEAR = {"onnxruntime", "tokenizers"}
 SLOW_PARTS = {"scipy.stats", "scipy.optimize", "scipy.sparse", "scipy.linalg"}
@@ -73,7 +73,7 @@ def test_the_serving_path_loads_nothing_that_only_training_needs():
     names = loaded(SERVING)
     assert third_party(names) & (NEVER_WHILE_SERVING | NOT_FOR_LINEAR) == set()
     assert {name for name in names if name.startswith(("insource.training", "insource.lifecycle"))} == set()
-    assert {"starlette", "uvicorn", "aiohttp", "apsw"} <= third_party(names)
+    assert {"starlette", "uvicorn", "httptools", "apsw"} <= third_party(names)
 
 
 def test_the_serving_path_loads_no_slow_part_of_scipy():

@@ -18,6 +18,8 @@ from insource.types import Example, Message, Usage
 CHAT = [{"role": "system", "content": "Sort."}, {"role": "user", "content": "hi"}]
 REPLY = {"choices": [{"message": {"role": "assistant", "content": "A"}}], "created": 1_700_000_000,
          "usage": {"prompt_tokens": 7, "completion_tokens": 1}}  # fmt: skip
+RESPONSE = {"object": "response", "output": [{"type": "reasoning", "summary": []}, {"type": "message", "content": [
+    {"type": "output_text", "text": "A"}]}], "usage": {"input_tokens": 7, "output_tokens": 1}}  # fmt: skip
 PARTS = [{"type": "text", "text": "A"}]
 WHEN = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
@@ -66,6 +68,12 @@ LINES = [
     {"input": CHAT, "output": "A"},
     {"input": json.dumps(CHAT), "output": json.dumps({"role": "assistant", "content": "A"}), "trace_id": "t"},
     {"input": CHAT, "output": REPLY},
+    {"messages": CHAT[1:], "system": "Sort.", "answer": "A"},
+    {"instructions": "Sort.", "input": "hi", "answer": "A"},
+    {"input": CHAT, "text": {"format": {"type": "text"}}, "answer": "A"},
+    {"request": {"instructions": "Sort.", "input": "hi"}, "response": RESPONSE},
+    {"custom_id": "1", "body": {"instructions": "Sort.", "input": "hi"}, "response": {"body": RESPONSE}},
+    {"request": {"system": "Sort.", "messages": CHAT[1:]}, "response": {"role": "assistant", "content": PARTS}},
     {"input": CHAT, "output": {"content": "A"}, "start_time": "2023-11-14 22:13:20.000000"},
 ]
 
@@ -89,6 +97,39 @@ def test_a_pair_brings_fields_usage_and_time(tmp_path):
     assert example.request.fields == {"temperature": 0, "stream": True}
     assert example.request.stream
     assert (example.usage, example.time, example.task) == (Usage(7, 1), WHEN, "triage")
+
+
+SCHEMA = {"type": "json_schema", "name": "ticket", "schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ({"model": "m", "messages": CHAT, "response_format": SCHEMA, "customer": 7}, {"response_format": SCHEMA}),
+        ({"messages": CHAT, "output_config": {"format": SCHEMA}}, {"output_config": {"format": SCHEMA}}),
+        ({"messages": CHAT, "output_format": SCHEMA}, {"output_format": SCHEMA}),
+        ({"input": CHAT, "text": {"format": SCHEMA}}, {"input": CHAT, "text": {"format": SCHEMA}}),
+        ({"text": "hi"}, {}),
+    ],
+)
+def test_the_format_asked_for_is_kept_and_unknown_keys_are_not(tmp_path, line, fields):
+    assert one(tmp_path, line).request.fields == fields
+
+
+def test_parts_of_text_in_an_input_are_text(tmp_path):
+    content = [{"type": "input_text", "text": "hi"}]
+    example = one(tmp_path, {"instructions": "Sort.", "input": [{"role": "user", "content": content}]})
+    assert [message.text for message in example.request.messages] == ["Sort.", "hi"]
+
+
+@pytest.mark.parametrize("outer", [{}, {"response": REPLY}])
+def test_headers_are_kept_without_credentials(tmp_path, outer):
+    sent = {"X-App": "desk", "Authorization": "Bearer x", "X-API-Key": "k", "api-key": "k", "Cookie": "c", "x-n": 7}
+    for line in ({"request": {"body": {"messages": CHAT}, "headers": sent}}, {"request": {"messages": CHAT},
+                 "headers": sent}, {"messages": CHAT, "answer": "A", "headers": sent}):  # fmt: skip
+        assert one(tmp_path, {**line, **(outer if "request" in line else {})}).request.headers == {"x-app": "desk"}
+    told = refusal(file_of(tmp_path, json.dumps({"text": "hi", "headers": ["x"]}).encode()))
+    assert "'headers' is a list; an object of names and texts was expected" in told
 
 
 def test_litellm_brings_model_usage_time_and_trace(tmp_path):

@@ -88,20 +88,22 @@ def routes() -> str:
     """Return methods and paths of the gateway."""
     from insource.gateway.app import create_app
 
-    rows = []
-    for route in create_app(None).routes:  # type: ignore[arg-type]
-        methods = " ".join(sorted(getattr(route, "methods", set()) - {"HEAD"}))
-        rows.append((f"`{getattr(route, 'path', '').replace('{rest:path}', '...')}`", methods))
-    return _table(("path", "methods"), rows)
+    return _table(("method", "path"), [(method, f"`{path}`") for method, path in create_app(None).paths])  # type: ignore[arg-type]
 
 
 def honoured_fields() -> str:
-    """Return the fields with which a specialist may still answer."""
-    from insource.cascade import honour
+    """Return the fields with which a specialist may still answer, by dialect."""
+    from insource.cascade.honoured import HONOURED
 
-    always = ", ".join(f"`{name}`" for name in sorted(honour._ALWAYS))
-    within = ", ".join(f"`{name}`" for name in sorted(honour._WITHIN))
-    return f"- with any value: {always}\n- with the value that asks for nothing special: {within}\n"
+    rows = [
+        (
+            dialect,
+            ", ".join(f"`{name}`" for name in sorted(each.always)),
+            ", ".join(f"`{n}`" for n in sorted(each.within)),
+        )
+        for dialect, each in HONOURED.items()
+    ]
+    return _table(("dialect", "with any value", "with the value that asks for nothing special"), rows)
 
 
 def metrics() -> str:
@@ -115,18 +117,38 @@ def metrics() -> str:
     return _table(("metric", "kind", "labels", "meaning"), rows)
 
 
+def span_attributes() -> str:
+    """Return the attributes of spans, with the labels of metrics that say the same."""
+    from insource.gateway.names import NAMES
+
+    rows = [
+        (f"`{name.opentelemetry}`", f"`{name.prometheus}`" if name.prometheus else "", name.says)
+        for name in NAMES.values()
+        if name.attribute and name.opentelemetry
+    ]
+    return _table(("attribute", "metric or label", "meaning"), rows)
+
+
+def convention_metrics() -> str:
+    """Return the metrics for which the GenAI conventions have a name."""
+    from insource.gateway.names import NAMES
+
+    rows = [(f"`{name.prometheus}`", f"`{name.opentelemetry}`") for name in NAMES.values() if not name.attribute]
+    return _table(("metric", "in the conventions"), rows)
+
+
 def ledger_schema() -> str:
     """Return the ledger's tables."""
-    from insource.store.migrations import LEDGER_TABLES
+    from insource.store.migrations import LEDGER_TABLES, TIER_AND_SENSITIVITY
 
-    return f"```sql\n{LEDGER_TABLES.strip()}\n```\n"
+    return f"```sql\n{LEDGER_TABLES.strip()}\n\n{TIER_AND_SENSITIVITY.strip()}\n```\n"
 
 
 def registry_schema() -> str:
     """Return the registry's tables."""
-    from insource.store.migrations import REGISTRY_TABLES
+    from insource.store.migrations import REGISTRY_TABLES, REVIEW_TABLES
 
-    return f"```sql\n{REGISTRY_TABLES.strip()}\n```\n"
+    return f"```sql\n{REGISTRY_TABLES.strip()}\n\n{REVIEW_TABLES.strip()}\n```\n"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -138,6 +160,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "routes": routes,
     "honoured-fields": honoured_fields,
     "metrics": metrics,
+    "span-attributes": span_attributes,
+    "convention-metrics": convention_metrics,
     "ledger-schema": ledger_schema,
     "registry-schema": registry_schema,
 }

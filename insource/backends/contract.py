@@ -15,12 +15,16 @@ from insource.types import Answer, Request
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """Who answers: a name, the artifact's digest where there is one, and the limits kept."""
+    """Who answers: a name, the artifact's digest where there is one, and the limits kept.
+
+    `inline` says that an answer is computed on the event loop without ever waiting, so that no deadline can cut it.
+    """
 
     name: str
     digest: str | None = None
     max_batch: int = 1
     max_characters: int | None = None
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from insource.backends.arrays import write_arrays
 from insource.backends.engine import Evidence, Probabilities, softmax
 from insource.backends.linear import LinearEngine
+from insource.backends.model_files import read_arrays
 from insource.errors import ArtifactDamaged
 
 FILE = "head.safetensors"
@@ -107,7 +107,7 @@ class EncoderEngine:
     def load(cls, folder: Path, trunk: Embedder) -> Self:
         """Read what `save` wrote; raise ArtifactDamaged where the arrays do not fit each other or the trunk."""
         try:
-            arrays = load_file(folder / FILE)
+            arrays = read_arrays(folder / FILE)
             engine = cls(
                 trunk,
                 arrays["weights"],
@@ -180,7 +180,7 @@ class TwoTierEngine:
         """Read what `save` wrote; raise ArtifactDamaged where it cannot be used."""
         linear, encoder = LinearEngine.load(folder), EncoderEngine.load(folder, trunk)
         try:
-            arrays = load_file(folder / TIERS_FILE)
+            arrays = read_arrays(folder / TIERS_FILE)
             weight, exit_at = float(arrays["weight"][0]), float(arrays["exit_at"][0])
             if not 0.0 <= weight <= 1.0 or not exit_at > 0.0:
                 raise ValueError(f"weight {weight}, exit at {exit_at}")

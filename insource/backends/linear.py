@@ -14,10 +14,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from insource.backends.arrays import write_arrays
 from insource.backends.engine import Evidence, Probabilities, softmax
+from insource.backends.model_files import read_arrays
 from insource.backends.ngrams import VERSION, ngrams
 from insource.errors import ArtifactDamaged
 from insource.inputs import MAX_CHARACTERS
@@ -112,7 +112,7 @@ class LinearEngine:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; raise ArtifactDamaged where the arrays do not fit each other."""
         try:
-            arrays = load_file(folder / FILE)
+            arrays = read_arrays(folder / FILE)
             words, characters = (_names(arrays[name]) for name in ("words", "characters"))
             engine = cls(words, characters, arrays["idf"], arrays["weights"], arrays["bias"])
             engine._check()

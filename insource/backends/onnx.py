@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.backends.model_files import read_onnx, read_text, read_tokenizer
 from insource.errors import ArtifactDamaged
 
 MODEL_FILE = "model.onnx"
@@ -25,6 +26,8 @@ TOKENIZER_FILE = "tokenizer.json"
 INFO_FILE = "trunk.json"
 CHARACTERS_PER_TOKEN = 20
 CHUNK = 32
+MOST_TOKENS = 65_536
+LARGEST_DIMENSION = 65_536
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -50,11 +53,11 @@ class TrunkInfo:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read trunk.json; raise OSError, ValueError or TypeError where it is missing or not of this form."""
-        info = cls(**json.loads(path.read_text("utf-8")))
-        if not (type(info.dimension) is int and info.dimension > 0 and type(info.max_tokens) is int):
-            raise ValueError("dimension and max_tokens must be whole numbers above 0")
-        if info.max_tokens < 3:
-            raise ValueError(f"max_tokens is {info.max_tokens}; a text needs at least 3")
+        info = cls(**json.loads(read_text(path)))
+        if type(info.dimension) is not int or not 0 < info.dimension <= LARGEST_DIMENSION:
+            raise ValueError(f"dimension is {info.dimension!r}; 1 to {LARGEST_DIMENSION:,} was expected")
+        if type(info.max_tokens) is not int or not 3 <= info.max_tokens <= MOST_TOKENS:
+            raise ValueError(f"max_tokens is {info.max_tokens!r}; 3 to {MOST_TOKENS:,} was expected")
         return info
 
 
@@ -85,9 +88,9 @@ class Trunk:
             info = TrunkInfo.read(folder / INFO_FILE)
             trunk = cls(info, _open_tokenizer(folder / TOKENIZER_FILE, info), _open_session(folder / MODEL_FILE))
             trunk._try_once()
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # onnxruntime and tokenizers have no common class for what they raise
+        except BaseException as error:  # onnxruntime and tokenizers share no class, and a panic in Rust is no Exception
             raise ArtifactDamaged(
                 f"The trunk in {folder} cannot be loaded ({type(error).__name__}: {error}); expected {MODEL_FILE}, "
                 f"{TOKENIZER_FILE} and {INFO_FILE} that fit each other. Build it again with `insource train`."
@@ -185,7 +188,7 @@ def default_threads() -> int:
 def _open_tokenizer(path: Path, info: TrunkInfo) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+    tokenizer = Tokenizer.from_str(read_tokenizer(path))
     tokenizer.no_padding()
     tokenizer.enable_truncation(info.max_tokens)
     return tokenizer
@@ -195,13 +198,11 @@ def _open_session(path: Path) -> Any:
     """Open the model on one passive thread of its own caller; spinning threads would take the cores from others."""
     import onnxruntime
 
-    model = path.read_bytes()
-    if b"location" in model:  # the key under which ONNX names a file of external data; what we build never has it
-        raise ValueError(f"{path.name} refers to data in another file")
+    model = read_onnx(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_mem_pattern = False  # for inputs of one size; ours vary
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)

@@ -1,4 +1,4 @@
-"""The scripted upstream: an OpenAI-compatible server that plays back recorded references.
+"""The scripted upstream: an OpenAI-compatible server that plays back recorded references, in every dialect.
 
 For tests, for the demo and for users (`insource serve-scripted FILE`). It says of itself that it is scripted; its
 token counts are an estimate (a quarter of the characters), and nothing here is a model.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
@@ -23,11 +23,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from insource.backends.references import References, estimated_usage
+from insource.backends.scripted_dialects import CREATED, DIALECTS, MODEL, Said, failure, moderated
+from insource.backends.scripted_vectors import embedded
 from insource.types import Example, Message, Request, Usage
 
-MODEL = "scripted"
-_CREATED = 1700000000
 _FAULTS = ("error", "limit", "drop", "hang")
+_ODD = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,105 +98,102 @@ def scripted_app(
     script = _Script(references, latency_ms / 1000, fault_rate, seed, Invoice(price))
 
     async def complete(http: HttpRequest) -> Any:
-        return await _complete(script, await http.body())
+        return await _reply(script, http.url.path, await http.body())
 
+    paths = [*DIALECTS, "/v1/embeddings", "/v1/moderations", "/v1/messages/count_tokens"]
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", complete, methods=["POST"]),
+            *(Route(path, complete, methods=["POST"]) for path in paths),
             Route("/v1/models", _models, methods=["GET"]),
+            Route(f"/v1/models/{MODEL}", _model, methods=["GET"]),
         ]
     )
     app.state.invoice = script.invoice
     return app
 
 
+_CARD = {"id": MODEL, "object": "model", "created": CREATED, "owned_by": "insource-scripted"}
+
+
 async def _models(_: HttpRequest) -> Response:
-    card = {"id": MODEL, "object": "model", "created": _CREATED, "owned_by": "insource-scripted"}
-    return JSONResponse({"object": "list", "data": [card]})
+    return JSONResponse({"object": "list", "data": [_CARD]})
 
 
-async def _complete(script: _Script, body: bytes) -> Any:
+async def _model(_: HttpRequest) -> Response:
+    return JSONResponse(_CARD)
+
+
+async def _reply(script: _Script, path: str, body: bytes) -> Any:
     try:
         fields = json.loads(body)
-        request = _request(fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return _error(400, "invalid_request", "The body is not a chat completion request; send JSON with messages.")
+        model = str(fields.get("model", MODEL))
+        answer = _prepared(script, path, body, fields, model)
+    except _ODD:
+        what = "a chat completion request; send JSON with messages" if "chat" in path else f"one for {path}"
+        return _error(path, 400, "invalid_request", f"The body is not {what}.")
     if script.latency:
         await asyncio.sleep(script.latency)
     fault = script.fault(body)
     if fault is not None:
         script.invoice.faults += 1
-        return _faulty(fault)
-    content = script.references.find(request)
-    if content is None:
+        return _faulty(path, fault)
+    if answer is None:
         return _error(
+            path,
             404,
             "reference_unknown",
             f"The scripted upstream has no reference for this text; it knows {len(script.references)} texts.",
         )
-    usage = estimated_usage(request.messages, content)
+    reply, usage = answer
     script.invoice.add(usage)
-    name = "chatcmpl-" + sha256(body).hexdigest()[:24]
-    if not request.stream:
-        return JSONResponse(_completion(name, request.model, content, usage))
-    counted = bool((fields.get("stream_options") or {}).get("include_usage"))
-    return StreamingResponse(
-        _events(name, request.model, content, usage if counted else None), media_type="text/event-stream"
-    )
+    if isinstance(reply, dict):
+        return JSONResponse(reply)
+    return StreamingResponse(_one_by_one(reply), media_type="text/event-stream")
 
 
-def _request(fields: Any) -> Request:
-    messages = tuple(
-        Message(item["role"], tuple(item["content"]) if isinstance(item["content"], list) else item["content"])
-        for item in fields["messages"]
-    )
-    return Request("scripted", messages, str(fields.get("model", MODEL)), stream=fields.get("stream") is True)
+def _prepared(
+    script: _Script, path: str, body: bytes, fields: dict[str, Any], model: str
+) -> tuple[dict[str, Any] | Iterator[bytes], Usage] | None:
+    """Return the reply, whole or as events, and its tokens; None where no reference is known."""
+    if path == "/v1/embeddings":
+        return embedded(fields, model)
+    digest = sha256(body).hexdigest()[:24]
+    if path == "/v1/moderations":
+        return _moderation(script, digest, fields["input"], model)
+    if path == "/v1/messages/count_tokens":
+        usage = estimated_usage(DIALECTS["/v1/messages"].read({"max_tokens": 1, **fields}), "")
+        return {"input_tokens": usage.prompt_tokens}, usage
+    dialect = DIALECTS[path]
+    messages = dialect.read(fields)
+    content = script.references.find(Request("scripted", messages, model))
+    if content is None:
+        return None
+    said = Said(digest, model, content, estimated_usage(messages, content), fields)
+    return (dialect.events(said) if fields.get("stream") is True else dialect.whole(said)), said.usage
 
 
-def _completion(name: str, model: str, content: str, usage: Usage) -> dict[str, Any]:
-    message = {"role": "assistant", "content": content, "refusal": None}
-    return {
-        "id": name,
-        "object": "chat.completion",
-        "created": _CREATED,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
-        "usage": _counts(usage),
-    }
+def _moderation(script: _Script, digest: str, given: Any, model: str) -> tuple[dict[str, Any], Usage] | None:
+    """Judge a text, each text of a list, or parts as one."""
+    inputs = given if isinstance(given, list) and isinstance(given[0], str) else [given]
+    messages = [Message("user", tuple(each) if isinstance(each, list) else each) for each in inputs]
+    found = [script.references.find(Request("scripted", (message,))) for message in messages]
+    contents = [content for content in found if content is not None]
+    if len(contents) < len(found):
+        return None
+    reply = {"id": f"modr-{digest}", "model": model, "results": [moderated(content) for content in contents]}
+    return reply, Usage(estimated_usage(messages, "").prompt_tokens, 0)
 
 
-async def _events(name: str, model: str, content: str, usage: Usage | None) -> AsyncIterator[bytes]:
-    """Yield the role, the content in up to four pieces, the end, the usage if asked for, and [DONE]."""
-    step = max(1, -(-len(content) // 4))
-    pieces = [content[at : at + step] for at in range(0, len(content), step)]
-    deltas: list[tuple[dict[str, Any], str | None]] = [({"role": "assistant", "content": ""}, None)]
-    deltas += [({"content": piece}, None) for piece in pieces] + [({}, "stop")]
-    card = {"id": name, "object": "chat.completion.chunk", "created": _CREATED, "model": model}
-    for delta, finish in deltas:
-        yield _event({**card, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-    if usage is not None:
-        yield _event({**card, "choices": [], "usage": _counts(usage)})
-    yield b"data: [DONE]\n\n"
+async def _one_by_one(events: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for event in events:
+        yield event
 
 
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
-
-
-def _counts(usage: Usage) -> dict[str, int]:
-    total = usage.prompt_tokens + usage.completion_tokens
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": total,
-    }
-
-
-def _faulty(fault: str) -> Any:
+def _faulty(path: str, fault: str) -> Any:
     if fault == "error":
-        return _error(500, "scripted_fault", "The scripted upstream failed on purpose (fault_rate).")
+        return _error(path, 500, "scripted_fault", "The scripted upstream failed on purpose (fault_rate).")
     if fault == "limit":
-        return _error(429, "scripted_limit", "The scripted upstream refused on purpose (fault_rate).")
+        return _error(path, 429, "scripted_limit", "The scripted upstream refused on purpose (fault_rate).")
     return _broken_off if fault == "drop" else _silent
 
 
@@ -211,5 +209,5 @@ async def _silent(scope: Scope, receive: Receive, send: Send) -> None:
         pass
 
 
-def _error(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error": {"message": message, "type": code, "param": None, "code": code}}, status)
+def _error(path: str, status: int, code: str, message: str) -> Response:
+    return JSONResponse(failure(path, status, code, message), status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,12 +16,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from insource.answers import AnswerSpace
 from insource.backends.arrays import write_arrays
+from insource.backends.batching import Batcher
 from insource.backends.contract import BackendInfo, Health
 from insource.backends.engine import Engine, Evidence, Probabilities
+from insource.backends.model_files import read_arrays
+from insource.backends.onnx import default_threads
 from insource.errors import ArtifactDamaged, DataError, InsourceError
 from insource.inputs import InputSettings
 from insource.risk.scores import Scorer
@@ -45,29 +47,37 @@ class Explanation:
 class Specialist:
     """Answers requests of one task from a closed set, each with a score in [0, 1].
 
-    A quick engine computes on the event loop, any other on a thread. Raises DataError for a request without text.
+    A quick engine computes on the event loop; any other on threads that all its requests share, each text by itself.
+    Raises DataError for a request without text.
     """
 
     def __init__(
         self, name: str, engine: Engine, scorer: Scorer, answers: AnswerSpace, inputs: InputSettings, digest: str | None
     ) -> None:
         self.name, self.answers, self.inputs = name, answers, inputs
-        self._engine, self._scorer, self._digest = engine, scorer, digest
+        self._engine, self._scorer = engine, scorer
+        self._info = BackendInfo(f"specialist:{name}", digest, 1, inputs.max_characters, engine.inline)
+        self._batcher = Batcher(default_threads(), name="specialist")
         self._closed = False
 
     @property
     def info(self) -> BackendInfo:
-        """The version's name and digest, and the number of characters read."""
-        return BackendInfo(f"specialist:{self.name}", self._digest, 1, self.inputs.max_characters)
+        """The version's name and digest, the number of characters read, and whether it answers inline."""
+        return self._info
 
     async def answer(self, request: Request) -> Answer:
-        """Answer one request with label, rendered content and score."""
+        """Answer one request with label, rendered content and score; a moderation with every answer's probability."""
         text = self._text(request)
         start = time.perf_counter()
+        if request.dialect == "moderations":
+            compute = self._engine.probabilities
+            found = compute(text) if self._engine.inline else await self._batcher.run(compute, text)
+            answer = self._answer(*self._told(found), time.perf_counter() - start)
+            return replace(answer, probabilities=dict(zip(self.answers.answers, found.tolist(), strict=True)))
         if self._engine.inline:
             label, score = self.answer_text(text)
         else:
-            label, score = await asyncio.to_thread(self.answer_text, text)
+            label, score = await self._batcher.run(self.answer_text, text)
         return self._answer(label, score, time.perf_counter() - start)
 
     async def answer_many(self, requests: Sequence[Request]) -> list[Answer]:
@@ -80,14 +90,11 @@ class Specialist:
 
     def answer_text(self, text: str) -> tuple[str, float]:
         """Return the label of a text and its score."""
-        probabilities = self._engine.probabilities(text)
-        return self.answers.answers[int(probabilities.argmax())], self._scorer.score_one(probabilities)
+        return self._told(self._engine.probabilities(text))
 
     def answer_texts(self, texts: Sequence[str]) -> list[tuple[str, float]]:
         """Return label and score of each text; the same as one at a time."""
-        return [
-            (self.answers.answers[int(row.argmax())], self._scorer.score_one(row)) for row in self.probabilities(texts)
-        ]
+        return [self._told(row) for row in self.probabilities(texts)]
 
     def probabilities(self, texts: Sequence[str]) -> Probabilities:
         """Return the probability of each answer for each text, float64 (n, K)."""
@@ -122,6 +129,7 @@ class Specialist:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
+        self._batcher.close()
 
     def _text(self, request: Request) -> str:
         if self._closed:
@@ -131,9 +139,12 @@ class Specialist:
             raise DataError(f"Request {request.id} has no text that {self.info.name} could read; send it upstream.")
         return text
 
+    def _told(self, probabilities: Probabilities) -> tuple[str, float]:
+        return self.answers.answers[int(probabilities.argmax())], self._scorer.score_one(probabilities)
+
     def _answer(self, label: str, score: float, seconds: float) -> Answer:
         return Answer(
-            served_by=self.info.name,
+            served_by=self._info.name,
             content=self.answers.render(label),
             label=label,
             score=score,
@@ -174,7 +185,7 @@ def open_specialist(
     """
     try:
         answers, inputs = AnswerSpace.from_json(manifest["answers"]), InputSettings.from_json(manifest["inputs"])
-        scorer = Scorer.from_arrays(load_file(folder / SCORE_FILE))
+        scorer = Scorer.from_arrays(read_arrays(folder / SCORE_FILE))
         engine = _open_engine(folder, manifest["family"], manifest["trunk"], trunk)
         _try_once(engine, scorer, len(answers))
     except (OSError, KeyError, ValueError, DataError, SafetensorError) as error:

@@ -7,19 +7,18 @@ the ledger nor what its audits will be used for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from insource.backends.contract import Backend, BackendInfo, Health
-from insource.backends.reply import Reply, ReplyReader, read_reply
-from insource.cascade.cascade import Clock, utc_now
+from insource.backends.reply import Reply, ReplyReader, read_reply, read_whole
+from insource.cascade.cascade import Clock, Permits, utc_now
 from insource.cascade.choice import NOT_TOSSED, Choice, Chooser, Toss
 from insource.cascade.coin import Coin
-from insource.cascade.rename import for_upstream
-from insource.errors import InsourceError
-from insource.types import Answer, Audit, Outcome, Relay, Request, Usage
+from insource.errors import InsourceError, KeptLocal
+from insource.types import Answer, Audit, Outcome, Reason, Relay, Request, Usage
 
 Normalise = Callable[[str], str | None]
 """Maps a raw reply to the label of the task's closed set, or None; `AnswerSpace.normalise`."""
@@ -29,13 +28,15 @@ Normalise = Callable[[str], str | None]
 class Finding:
     """An audit, its request, the reference as it came, and the tokens the upstream spent on it beyond the reply.
 
-    `usage` is None for an escalated request, whose tokens are those of its reply, and where the upstream named none.
+    `usage` is None for an escalated request, whose tokens are those of its reply, and where the upstream named none;
+    `served_by` names the upstream that gave the reference beyond the reply.
     """
 
     audit: Audit
     request: Request
     reference: str | None = None
     usage: Usage | None = None
+    served_by: str | None = None
 
 
 Record = Callable[[Finding], Awaitable[None]]
@@ -43,12 +44,15 @@ Record = Callable[[Finding], Awaitable[None]]
 
 
 class AuditSample:
-    """A chooser around a chooser: tosses the coin, and compares what the specialist said with the reference.
+    """A chooser around a chooser: tosses the coin, and compares what the tier asked last said with the reference.
 
     An accepted request that the coin picked goes to `reference` as well, after the reply and in the background, at
-    most `concurrency` at a time and `backlog` in all; beyond that the audit is recorded without a reference. An
-    escalated one has its reference in the upstream's reply, which is read as it passes. Where the specialist said
-    nothing there is nothing to compare and nothing is recorded. Leaving the context waits for the background.
+    most `concurrency` at a time and `backlog` in all; beyond that, and where `permits` does not let the request leave,
+    the audit is recorded without a reference. An escalated one has its reference in the upstream's reply, which is
+    read as it passes. Where that tier said nothing there is nothing to compare and nothing is recorded; an audit
+    belongs to the version of its decision. `normalise` reads references for the specialist, `normalise_tiers` for the
+    tiers in the house by name; `safe` is the answer that a moderation which flags nothing stands for. Leaving the
+    context waits for the background.
     """
 
     def __init__(
@@ -56,23 +60,27 @@ class AuditSample:
         inner: Chooser,
         *,
         reference: Backend | None,
+        permits: Permits,
         normalise: Normalise,
+        normalise_tiers: Mapping[str, Normalise] | None = None,
         record: Record,
         coin: Coin,
         rate: float,
-        upstream_model: str | None = None,
+        safe: str | None = None,
         concurrency: int = 8,
         backlog: int = 256,
         clock: Clock = utc_now,
     ) -> None:
         self._inner = inner
         self._reference = reference
-        self._normalise = normalise
+        self._permits = permits
+        self._normalise: dict[str | None, Normalise] = {None: normalise}
+        self._normalise.update(normalise_tiers or {})
         self._record = record
         self._coin = coin
         self._rate = rate
-        self._upstream_model = upstream_model
-        self._permits = asyncio.Semaphore(concurrency)
+        self._safe = safe
+        self._slots = asyncio.Semaphore(concurrency)
         self._backlog = backlog
         self._clock = clock
         self._jobs: set[asyncio.Task[None]] = set()
@@ -146,40 +154,57 @@ class AuditSample:
     def _ask_reference(self, request: Request, choice: Choice) -> None:
         if self._reference is None:
             self._spawn(self._note(request, choice, None, "no upstream is configured"))
+        elif not self._permits(request):
+            self._spawn(self._note(request, choice, None, f"no reference: {KeptLocal.code}"))
         elif len(self._jobs) >= self._backlog:
             self._spawn(self._note(request, choice, None, f"{self._backlog} audits were waiting already"))
         else:
             self._spawn(self._compare(self._reference, request, choice))
 
     async def _compare(self, reference: Backend, request: Request, choice: Choice) -> None:
-        async with self._permits:
+        async with self._slots:
             try:
-                reply = await read_reply(await reference.answer(for_upstream(request, self._upstream_model)))
+                answer = await reference.answer(request)
+                reply = await read_reply(answer, dialect=request.dialect, safe=self._safe)
             except InsourceError as error:
                 return await self._note(request, choice, None, f"no reference: {error.code}")
             except Exception as error:
                 return await self._note(request, choice, None, f"no reference: {type(error).__name__}")
-        await self._note_reply(request, choice, reply, reply.usage)
+        await self._note_reply(request, choice, reply, reply.usage, answer.served_by)
 
-    async def _note_reply(self, request: Request, choice: Choice, reply: Reply, usage: Usage | None) -> None:
+    async def _note_reply(
+        self, request: Request, choice: Choice, reply: Reply, usage: Usage | None, served_by: str | None = None
+    ) -> None:
+        content, detail = reply.content, None if reply.content is not None else reply.detail
         if reply.status != 200:
-            return await self._note(request, choice, None, f"the upstream answered {reply.status}", usage)
-        await self._note(request, choice, reply.content, None if reply.content is not None else reply.detail, usage)
+            content, detail = None, f"the upstream answered {reply.status}"
+        await self._note(request, choice, content, detail, usage, served_by)
 
     async def _note(
-        self, request: Request, choice: Choice, content: str | None, detail: str | None, usage: Usage | None = None
+        self,
+        request: Request,
+        choice: Choice,
+        content: str | None,
+        detail: str | None,
+        usage: Usage | None = None,
+        served_by: str | None = None,
     ) -> None:
         decision, scored = choice.decision, choice.scored
         if scored is None or decision.task is None or decision.version is None:
             return
-        agrees = None if content is None else self._normalise(content) == scored.label
-        accepted = decision.outcome is Outcome.ACCEPTED
+        agrees = None if content is None else self._normalise[decision.tier](content) == scored.label
+        accepted = decision.outcome is Outcome.ACCEPTED and decision.reason is Reason.ABOVE_THRESHOLD
         audit = Audit(decision.request_id, self._clock(), decision.task, decision.version, accepted, agrees, detail)
-        await self._record(Finding(audit, request, content, usage))
+        await self._record(Finding(audit, request, content, usage, served_by))
 
     def _watched(self, relay: Relay, request: Request, choice: Choice) -> Relay:
         """Return the same relay, read on the side; the audit is recorded once it has passed or was given up."""
-        reader = ReplyReader(relay.status, relay.headers)
+        dialect, safe = request.dialect, self._safe
+        if relay.whole is not None:
+            reply = read_whole(relay.status, relay.headers, relay.whole, dialect, safe=safe)
+            self._spawn(self._note_reply(request, choice, reply, None))
+            return relay
+        reader = ReplyReader(relay.status, relay.headers, dialect=dialect, safe=safe)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             try:

@@ -1,29 +1,32 @@
-"""Specialist first, upstream if unsure: the cascade of one task (or of none).
+"""Specialist first, tiers in the house next, upstream if unsure: the cascade of one task (or of none).
 
-It knows no HTTP, no database and no mathematics of thresholds: it compares one score with one number.
+It knows no HTTP, no database and no mathematics of thresholds: it compares scores with numbers, and asks the policy
+one question, whether a request may leave.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from insource.backends.contract import Backend, BackendInfo, Health
 from insource.cascade.choice import NOT_TOSSED, Choice, Toss
-from insource.cascade.honour import unfit, unsupported
-from insource.cascade.refusal import Refusal, refusal_of
-from insource.cascade.rename import for_upstream
-from insource.errors import InsourceError, UpstreamError, UpstreamUnreachable
+from insource.cascade.honour import told, unsupported
+from insource.cascade.tier import Tier, Verdict, ask, ask_many, up
+from insource.errors import AwaitingReview, InsourceError, KeptLocal, UpstreamError, UpstreamUnreachable
 from insource.inputs import text_of
-from insource.types import Answer, Decision, Outcome, Reason, Request, Task
+from insource.types import Answer, Decision, Outcome, Reason, Request, Task, WhenKept
 
 Clock = Callable[[], datetime]
 Pacer = Callable[[float], bool]
+Permits = Callable[[Request], bool]
+"""Says whether a request may leave, by its sensitivity; without any upstream, whether one might have taken it."""
+
+REVIEW = "review: "
+"""What the detail of a decision begins with where the request waits for a person."""
 
 
 def utc_now() -> datetime:
@@ -31,78 +34,71 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    outcome: Outcome
-    reason: Reason
-    detail: str | None = None
-    scored: Answer | None = None
-
-
 class Cascade:
-    """Answers one task's requests: the specialist's answer at or above the threshold, else the upstream's.
+    """Answers one task's requests: the first tier at or above its threshold, else the upstream.
 
-    `deadline` is in seconds and holds for a specialist that lets the loop run. `pacer` is for a budget instead of a
-    target: given an unsure request's score it says whether to escalate; an answer kept so has reason `budget_spent`
-    and lies outside the promise. `refused` says why the version could not be opened. With `task` None all goes up.
-    Entering opens the specialist; the upstream is shared and belongs to whoever opened it.
+    A tier is asked only where the one before it was asked and is unsure; each is certified on what the ones before it
+    escalate, so where one fails its requests go straight up. A request that nothing here accepts and that
+    `permits` lets go nowhere is kept, as the task says (`when_kept`); its best answer, where that is asked for, is
+    accepted with reason `kept_local` and lies outside the promise. So does one kept by `pacer`, for a budget instead
+    of a target: given an unsure request's score it says whether to escalate. With `task` None all goes up.
+    Entering opens the tiers' backends; the upstream is shared and belongs to whoever opened it.
     """
 
     def __init__(
         self,
         task: Task | None,
         *,
-        specialist: Backend | None = None,
-        threshold: float | None = None,
-        version: int | None = None,
-        digest: str | None = None,
-        upstream: Backend | None = None,
-        upstream_model: str | None = None,
-        deadline: float | None = None,
+        tiers: Sequence[Tier] = (),
+        upstream: Backend | None,
+        permits: Permits,
         pacer: Pacer | None = None,
-        refused: Refusal | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._task = task
-        self._specialist = specialist
-        self._threshold = threshold
-        self._version = version
-        self._digest = digest
+        self._tiers = tuple(tiers)
         self._upstream = upstream
-        self._upstream_model = upstream_model
-        self._deadline = deadline
+        self._permits = permits
         self._pacer = pacer
-        self._refused = refused
         self._clock = clock
         self._closed = False
 
     @property
     def info(self) -> BackendInfo:
-        """The task's name and the artifact's digest."""
-        return BackendInfo(f"task:{self._task.name}" if self._task else "upstream", self._digest)
+        """The task's name and the first tier's digest."""
+        digest = self._tiers[0].digest if self._tiers else None
+        return BackendInfo(f"task:{self._task.name}" if self._task else "upstream", digest)
 
     async def decide(self, request: Request, toss: Toss = NOT_TOSSED) -> Choice:
-        """Choose between the specialist's answer and the upstream; send nothing and raise nothing of the specialist's.
+        """Choose between a tier's answer, the upstream and keeping; send no upstream anything, raise no tier's failure.
 
         Raises InsourceError once the cascade is closed.
         """
         self._check_open()
         verdict = self._before(request)
         if verdict is None:
-            verdict = await self._ask(request)
+            verdict = await ask(self._tiers[0], request)
+            for tier in self._tiers[1:]:
+                if not verdict.unsure:
+                    break
+                verdict = replace(await ask(tier, request), earlier=verdict)
         return self._choice(request, toss, verdict)
 
     async def decide_many(self, requests: Sequence[Request], tosses: Sequence[Toss] | None = None) -> list[Choice]:
-        """Choose for each request with the specialist's batch; the same choices as `decide`, but for the deadline.
+        """Choose for each request with the tiers' batches; the same choices as `decide`, but for the deadlines.
 
-        The deadline is not kept: this is for offline replay. Where the batch fails, each request is asked by itself.
+        No deadline is kept: this is for offline replay. Where a batch fails, each request is asked by itself.
         """
         self._check_open()
         tosses = tosses if tosses is not None else [NOT_TOSSED] * len(requests)
         verdicts = [self._before(request) for request in requests]
         asked = [number for number, verdict in enumerate(verdicts) if verdict is None]
-        for number, verdict in zip(asked, await self._ask_many([requests[number] for number in asked]), strict=True):
-            verdicts[number] = verdict
+        for tier in self._tiers:
+            found = await ask_many(tier, [requests[number] for number in asked])
+            for number, verdict in zip(asked, found, strict=True):
+                earlier = verdicts[number]
+                verdicts[number] = verdict if earlier is None else replace(verdict, earlier=earlier)
+            asked = [number for number, verdict in zip(asked, found, strict=True) if verdict.unsure]
         return [
             self._choice(request, toss, verdict)
             for request, toss, verdict in zip(requests, tosses, verdicts, strict=True)
@@ -110,17 +106,24 @@ class Cascade:
         ]
 
     async def reply(self, request: Request, choice: Choice) -> Answer:
-        """Return the accepted answer, or the upstream's; raise UpstreamError with its decision where that fails."""
+        """Return the accepted answer, or the upstream's.
+
+        Raises KeptLocal or AwaitingReview for a request that was kept, UpstreamError where the upstream fails; each
+        with its decision. The upstream's own policy has the last word: its KeptLocal is passed on in the same way.
+        """
+        decision = choice.decision
         if choice.answer is not None:
             return choice.answer
         try:
+            if decision.outcome is Outcome.KEPT:
+                raise _kept_error(decision)
             if self._upstream is None:
-                raise UpstreamUnreachable(_no_upstream(choice.decision))
-            answer = await self._upstream.answer(for_upstream(request, self._upstream_model))
-        except UpstreamError as error:
-            error.decision = choice.decision
+                raise UpstreamUnreachable(_no_upstream(decision))
+            answer = await self._upstream.answer(request)
+        except (UpstreamError, KeptLocal) as error:
+            error.decision = decision
             raise
-        return replace(answer, decision=choice.decision)
+        return replace(answer, decision=decision)
 
     async def answer(self, request: Request) -> Answer:
         """Choose, then reply."""
@@ -134,120 +137,102 @@ class Cascade:
         ]
 
     async def health(self) -> Health:
-        """Ready while the specialist or the upstream is."""
+        """Ready while a tier or the upstream is."""
         if self._closed:
             return Health(False, "closed")
-        for backend in (self._specialist, self._upstream):
+        for backend in (*self._backends(), self._upstream):
             if backend is not None and (await backend.health()).ready:
                 return Health(True)
-        return Health(False, self._refused.detail if self._refused else "neither specialist nor upstream is ready")
+        refused = next((tier.refused for tier in self._tiers if tier.refused is not None), None)
+        return Health(False, refused.detail if refused else "neither specialist nor upstream is ready")
 
     async def __aenter__(self) -> Self:
-        """Open the specialist."""
-        if self._specialist is not None:
-            await self._specialist.__aenter__()
+        """Open the tiers."""
+        for backend in self._backends():
+            await backend.__aenter__()
         self._closed = False
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the specialist; leave the upstream."""
+        """Close the tiers; leave the upstream."""
         self._closed = True
-        if self._specialist is not None:
-            await self._specialist.__aexit__(kind, error, trace)
+        for backend in reversed(self._backends()):
+            await backend.__aexit__(kind, error, trace)
+
+    def _backends(self) -> list[Backend]:
+        return [tier.backend for tier in self._tiers if tier.backend is not None]
 
     def _check_open(self) -> None:
         if self._closed:
             raise InsourceError(f"The cascade of {self.info.name} is closed; it was asked to decide. Open a new one.")
 
-    def _before(self, request: Request) -> _Verdict | None:
-        """Return the verdict where the specialist need not be asked."""
+    def _before(self, request: Request) -> Verdict | None:
+        """Return the verdict where no tier need be asked."""
         if self._task is None:
-            return _up(Reason.NO_TASK)
-        if self._refused is not None:
-            return _up(self._refused.reason, self._refused.detail)
-        if self._specialist is None:
-            return _up(Reason.NO_SPECIALIST)
-        field = unsupported(request.fields)
+            return up(Reason.NO_TASK)
+        if not self._tiers:
+            return up(Reason.NO_SPECIALIST)
+        first = self._tiers[0]
+        if first.refused is not None:
+            return up(first.refused.reason, first.refused.detail, first)
+        field = unsupported(request.fields, request.dialect)
         if field is not None:
-            return _up(Reason.UNSUPPORTED_FIELD, field)
+            return up(Reason.UNSUPPORTED_FIELD, told(field), first)
         if text_of(request, self._task.messages) is None:
-            return _up(Reason.NO_INPUT)
+            return up(Reason.NO_INPUT, None, first)
         return None
 
-    async def _ask(self, request: Request) -> _Verdict:
-        assert self._specialist is not None
-        try:
-            async with asyncio.timeout(self._deadline) as limit:
-                answer = await self._specialist.answer(request)
-        except TimeoutError as error:
-            return _up(Reason.SPECIALIST_SLOW, _late(self._deadline)) if limit.expired() else _failed(error)
-        except Exception as error:
-            return _failed(error)
-        return self._judge(request, answer)
-
-    async def _ask_many(self, requests: Sequence[Request]) -> list[_Verdict]:
-        if not requests:
-            return []
-        assert self._specialist is not None
-        try:
-            answers = await self._specialist.answer_many(requests)
-            return [self._judge(request, answer) for request, answer in zip(requests, answers, strict=True)]
-        except Exception:
-            return [await self._ask_alone(request) for request in requests]
-
-    async def _ask_alone(self, request: Request) -> _Verdict:
-        assert self._specialist is not None
-        try:
-            return self._judge(request, await self._specialist.answer(request))
-        except Exception as error:
-            return _failed(error)
-
-    def _judge(self, request: Request, answer: Answer) -> _Verdict:
-        score = answer.score
-        if score is None or not math.isfinite(score) or answer.content is None:
-            return _up(Reason.SPECIALIST_FAILED, "the specialist gave no score or no answer")
-        field = unfit(request.fields, answer.content)
-        if field is not None:
-            return _Verdict(Outcome.ESCALATED, Reason.UNSUPPORTED_FIELD, field, answer)
-        if self._threshold is not None and score >= self._threshold:
-            return _Verdict(Outcome.ACCEPTED, Reason.ABOVE_THRESHOLD, None, answer)
-        if self._pacer is not None and not self._pacer(score):
-            return _Verdict(Outcome.ACCEPTED, Reason.BUDGET_SPENT, None, answer)
-        reason = Reason.NO_THRESHOLD if self._threshold is None else Reason.BELOW_THRESHOLD
-        return _Verdict(Outcome.ESCALATED, reason, None, answer)
-
-    def _choice(self, request: Request, toss: Toss, verdict: _Verdict) -> Choice:
-        scored = verdict.scored
+    def _choice(self, request: Request, toss: Toss, verdict: Verdict) -> Choice:
+        if verdict.outcome is Outcome.ESCALATED:
+            verdict = self._paced(verdict)
+            if verdict.outcome is Outcome.ESCALATED and not self._permits(request):
+                verdict, toss = self._kept(verdict), NOT_TOSSED  # nobody may give a kept request a reference
+        scored, tier = verdict.scored, verdict.tier
         decision = Decision(
-            request_id=request.id,
-            time=self._clock(),
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            task=self._task.name if self._task else None,
-            version=self._version,
-            digest=self._digest,
-            score=scored.score if scored else None,
-            threshold=self._threshold,
-            audited=toss.audited,
-            audit_rate=toss.rate,
-            detail=verdict.detail,
+            request.id,
+            self._clock(),
+            verdict.outcome,
+            verdict.reason,
+            self._task.name if self._task else None,
+            tier.version if tier else None,
+            tier.digest if tier else None,
+            scored.score if scored else None,
+            tier.threshold if tier else None,
+            toss.audited,
+            toss.rate,
+            verdict.detail,
+            tier.name if tier else None,
+            request.sensitivity,
         )
         return Choice(decision, replace(scored, decision=decision) if scored else None)
 
+    def _paced(self, verdict: Verdict) -> Verdict:
+        score = verdict.scored.score if verdict.unsure and verdict.scored is not None else None
+        if self._pacer is None or score is None or self._pacer(score):
+            return verdict
+        return replace(verdict, outcome=Outcome.ACCEPTED, reason=Reason.BUDGET_SPENT)
 
-def _up(reason: Reason, detail: str | None = None) -> _Verdict:
-    return _Verdict(Outcome.ESCALATED, reason, detail)
+    def _kept(self, verdict: Verdict) -> Verdict:
+        """Return what becomes of an escalated request that may not leave."""
+        why = verdict.reason.value if verdict.detail is None else f"{verdict.reason.value}: {verdict.detail}"
+        wanted, best = self._task.when_kept if self._task else WhenKept.REFUSE, verdict.best
+        if wanted is WhenKept.BEST and best is not None:
+            return Verdict(Outcome.ACCEPTED, Reason.KEPT_LOCAL, why, best.scored, best.tier)
+        detail, said = REVIEW + why if wanted is WhenKept.REVIEW else why, best or verdict
+        return Verdict(Outcome.KEPT, Reason.KEPT_LOCAL, detail, said.scored, said.tier)
 
 
-def _failed(error: Exception) -> _Verdict:
-    refusal = refusal_of(error)
-    return _up(refusal.reason, refusal.detail)
-
-
-def _late(deadline: float | None) -> str:
-    return f"no answer within {(deadline or 0.0) * 1000:.0f} ms"
+def _kept_error(decision: Decision) -> KeptLocal:
+    rated = decision.sensitivity.value if decision.sensitivity else "restricted, as nobody rated it"
+    what = f"The request was not answered here, and as its sensitivity is {rated}, it may go to no upstream; "
+    if (decision.detail or "").startswith(REVIEW):
+        return AwaitingReview(what + "it waits for a person. Ask for its answer later, by its id.")
+    return KeptLocal(
+        what + "an upstream that the policy allows for it was expected. Name one in [policy], or send it with a lower "
+        "sensitivity if its text allows that."
+    )
 
 
 def _no_upstream(decision: Decision) -> str:

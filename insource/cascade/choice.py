@@ -26,14 +26,17 @@ NOT_TOSSED = Toss()
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A decision, and what the specialist said wherever it spoke, accepted or not."""
+    """A decision, and what the tier that was asked last said wherever it spoke, accepted or not.
+
+    For a request that was kept it is the best that any tier said: what a person who reviews it may start from.
+    """
 
     decision: Decision
     scored: Answer | None = None
 
     @property
     def answer(self) -> Answer | None:
-        """The specialist's answer with its decision where it was accepted; None where the request goes up."""
+        """The tier's answer with its decision where it was accepted; None where the request goes up or is kept."""
         return self.scored if self.decision.outcome is Outcome.ACCEPTED else None
 
 
@@ -42,7 +45,7 @@ class Chooser(Backend, Protocol):
     """A backend that chooses first and replies afterwards; `answer` is the two in one."""
 
     async def decide(self, request: Request, toss: Toss = NOT_TOSSED) -> Choice:
-        """Choose between the specialist's answer and the upstream; send nothing."""
+        """Choose between a tier's answer, the upstream and keeping; send nothing out of the house."""
         ...
 
     async def decide_many(self, requests: Sequence[Request], tosses: Sequence[Toss] | None = None) -> list[Choice]:
@@ -50,5 +53,8 @@ class Chooser(Backend, Protocol):
         ...
 
     async def reply(self, request: Request, choice: Choice) -> Answer:
-        """Return the accepted answer, or the upstream's; raise UpstreamError with its decision where that fails."""
+        """Return the accepted answer, or the upstream's.
+
+        Raises KeptLocal where the request was kept, UpstreamError where the upstream fails; each with its decision.
+        """
         ...

@@ -1,65 +1,64 @@
 """Whether a closed-set specialist can honour every field that a request sets; if not, the request goes up.
 
 Fields are checked before the specialist is asked; what depends on the answer itself (length, stop, format) after.
-A field nobody knows is never ignored: the upstream may give it a meaning.
+A field nobody knows is never ignored: the upstream may give it a meaning. The fields stand in `honoured`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from insource.cascade.honoured import HONOURED, NAMED, NOTHING
 
 CHARACTERS_PER_TOKEN = 4
 """The documented estimate where no tokenizer is at hand; used only to see whether an answer fits `max_tokens`."""
-
-_ALWAYS = frozenset(
-    """model messages temperature top_p seed max_tokens max_completion_tokens stream stream_options user metadata
-    store stop presence_penalty frequency_penalty response_format service_tier reasoning_effort verbosity
-    safety_identifier prompt_cache_key prompt_cache_retention parallel_tool_calls""".split()
-)
-
-_WITHIN: Mapping[str, Callable[[Any], bool]] = {
-    "n": lambda value: type(value) is int and value == 1,
-    "tools": lambda value: value == [],
-    "functions": lambda value: value == [],
-    "tool_choice": lambda value: value in ("none", "auto"),
-    "function_call": lambda value: value in ("none", "auto"),
-    "logprobs": lambda value: value is False,
-    "top_logprobs": lambda value: type(value) is int and value == 0,
-    "logit_bias": lambda value: value == {},
-    "modalities": lambda value: value == ["text"],
-}
+UNNAMED = "a field that no API is known to have"
 
 
-def unsupported(fields: Mapping[str, Any]) -> str | None:
-    """Return the first field that no closed-set specialist can honour, or None; null counts as not set."""
+def unsupported(fields: Mapping[str, Any], dialect: str = "chat") -> str | None:
+    """Return the first field that no closed-set specialist can honour, or None; null counts as not set.
+
+    A dialect that no specialist answers in (embeddings) honours none.
+    """
+    honoured = HONOURED.get(dialect, NOTHING)
     for name, value in fields.items():
-        if value is None or name in _ALWAYS:
+        if value is None or name in honoured.always:
             continue
-        within = _WITHIN.get(name)
+        within = honoured.within.get(name)
         if within is None or not within(value):
             return name
     return None
 
 
-def unfit(fields: Mapping[str, Any], content: str) -> str | None:
+def told(field: str) -> str:
+    """Return a field's name as it may be written down: a name that no API has may hold a word of the request."""
+    return field if field in NAMED else UNNAMED
+
+
+def unfit(fields: Mapping[str, Any], content: str, dialect: str = "chat") -> str | None:
     """Return the field under which the upstream's reply could not be this content, or None.
 
-    `max_tokens` is compared with an estimate of four characters a token; a stop sequence must not occur in the
+    The limit on tokens is compared with an estimate of four characters a token; a stop sequence must not occur in the
     content; a JSON format needs a JSON object, and a JSON schema its top-level keys and enumerations.
     """
-    for name in ("max_completion_tokens", "max_tokens"):
+    honoured = HONOURED.get(dialect, NOTHING)
+    for name, unset in honoured.limits.items():
         limit = fields.get(name)
+        if limit is None:
+            limit = unset
         if limit is not None and not _fits(limit, content):
             return name
-    stop = fields.get("stop")
-    if stop is not None and not _unstopped(stop, content):
-        return "stop"
-    form = fields.get("response_format")
-    if form is not None and not _formed(form, content):
-        return "response_format"
+    for name in honoured.stops:
+        stop = fields.get(name)
+        if stop is not None and not _unstopped(stop, content):
+            return name
+    for name, find in honoured.forms.items():
+        form = find(fields[name]) if fields.get(name) is not None else None
+        if form is not None and not _formed(form, content):
+            return name
     return None
 
 
@@ -87,10 +86,11 @@ def _formed(form: Any, content: str) -> bool:
         return False
     if not isinstance(value, dict):
         return False
-    return kind == "json_object" or _conforms(form.get("json_schema"), value)
+    return kind == "json_object" or _conforms(form, value)
 
 
-def _conforms(wrapper: Any, value: Mapping[str, Any]) -> bool:
+def _conforms(form: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    wrapper = form.get("json_schema", form)  # chat wraps the schema; responses and messages do not
     schema = wrapper.get("schema") if isinstance(wrapper, Mapping) else None
     if not isinstance(schema, Mapping) or not isinstance(schema.get("properties"), Mapping):
         return False

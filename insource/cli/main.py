@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "tasks": ("insource.cli.tasks", "List tasks, their versions and what these promise."),
     "promote": ("insource.cli.promote", "Make a version the one that serves."),
     "serve": ("insource.cli.serve", "Run the gateway, an OpenAI-compatible endpoint."),
+    "status": ("insource.cli.status", "Show a running gateway and what it did lately."),
+    "review": ("insource.cli.review", "Answer the requests that were kept for a person."),
     "explain": ("insource.cli.explain", "Say what decided a request or a text, step by step."),
     "report": ("insource.cli.report", "Sum up quality, coverage, risk and savings."),
     "serve-scripted": ("insource.cli.serve_scripted", "Play back a traffic file as an upstream."),

@@ -5,6 +5,7 @@ It knows which room opens what; it decides nothing and shows nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,16 @@ from insource.cli.choices import Choices
 from insource.errors import UserError
 
 if TYPE_CHECKING:
+    from insource.backends.contract import Backend
+    from insource.backends.house_tier import HouseTier
+    from insource.backends.onnx import Trunk
     from insource.backends.specialist import Specialist
     from insource.config import Config
     from insource.store.artifacts import ArtifactStore
     from insource.store.registry import Registry
     from insource.types import SpecialistVersion
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 Say = Callable[[str], Callable[[int, int | None], None]]
 
 
@@ -80,7 +85,7 @@ def open_version(config: Config, name_at_version: str, say: Say) -> tuple[Specia
         version = find_version(registry, name_at_version)
     report = say(f"opening {version.name}")
     report(0, None)
-    specialist = Opener(config)(version)
+    specialist = Opener(config).specialist(version)
     report(1, 1)
     return version, specialist
 
@@ -91,10 +96,35 @@ class Opener:
     def __init__(self, config: Config) -> None:
         from insource.backends.onnx import Trunks
 
+        self._home = config.home
         self._artifacts = open_artifacts(config)
         self._trunks = Trunks(lambda digest: self._artifacts.open(digest).folder)
 
-    def __call__(self, version: SpecialistVersion) -> Specialist:
+    def __call__(self, version: SpecialistVersion, upstream: Backend | None = None) -> Specialist | HouseTier:
+        """Return the specialist of a version, or the tier of one that asks `upstream`.
+
+        Raises ArtifactDamaged where its bytes are not those registered.
+        """
+        artifact = self._artifacts.open(version.digest)
+        if upstream is not None:
+            from insource.backends.house_tier import open_house_tier
+
+            return open_house_tier(
+                artifact.folder, artifact.manifest, name=version.name, digest=version.digest, upstream=upstream
+            )
+        return self.specialist(version)
+
+    def check(self, version: SpecialistVersion) -> None:
+        """Raise ArtifactDamaged where a version, specialist or tier, could not be served."""
+        from insource.backends.house_tier import FAMILY, read_house_tier
+
+        if version.family == FAMILY:
+            artifact = self._artifacts.open(version.digest)
+            read_house_tier(artifact.folder, artifact.manifest)
+        else:
+            self.specialist(version)
+
+    def specialist(self, version: SpecialistVersion) -> Specialist:
         """Return the specialist of a version; raise ArtifactDamaged where its bytes are not those registered."""
         from insource.backends.specialist import open_specialist
 
@@ -102,3 +132,14 @@ class Opener:
         return open_specialist(
             artifact.folder, artifact.manifest, name=version.name, digest=version.digest, trunk=self._trunks.get
         )
+
+    def trunk(self, named: str) -> Trunk:
+        """Return the trunk of a digest, or the one made from a base model, which is built where it is not there yet.
+
+        Raises ArtifactDamaged where there is no such trunk, FetchError where the base model cannot be had.
+        """
+        if _DIGEST.fullmatch(named) is None:
+            from insource.training.trunks import TrunkRoom
+
+            named = TrunkRoom(self._home, self._artifacts, lambda _: lambda done, of: None).ensure(named)
+        return self._trunks.get(named)

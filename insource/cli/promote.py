@@ -40,8 +40,8 @@ def command(
         _check_threshold(chosen, why if anyway else None, anyway)
         report = bars.say(f"opening {chosen.name}")
         report(0, None)
-        Opener(config)(chosen)  # raises ArtifactDamaged: what is promoted can be served
-        decider = who or _user()
+        Opener(config).check(chosen)  # raises ArtifactDamaged: what is promoted can be served
+        decider = who or user_name()
         promoted = registry.promote(chosen.task, chosen.version, decider, why or "no reason given", datetime.now(UTC))
     changed = before is None or before.version != promoted.version
     data = {
@@ -113,7 +113,8 @@ def _show(console: Console, now: SpecialistVersion, before: SpecialistVersion | 
     console.print("A running gateway takes it over within a second.")
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of this process's user; raise UserError where it has none."""
     import getpass
 
     try:

@@ -54,9 +54,8 @@ def make_report(config: Config, *, now: datetime, since: datetime | None = None,
     from insource.store.ledger_reader import LedgerReader
 
     def currency_of(asked: Task | None) -> str | None:
-        named = config.upstreams.get(asked.upstream) if asked and asked.upstream else None
-        upstream = named or config.default_upstream
-        return upstream.currency if upstream else None
+        named = config.upstreams_of(asked)
+        return config.upstreams[named[0][0]].currency if named else None
 
     with ExitStack() as opened:
         registry = opened.enter_context(open_registry(config))

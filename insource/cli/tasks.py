@@ -12,6 +12,7 @@ import click
 
 from insource.cli.opening import configuration, open_registry
 from insource.cli.output import emit, json_option, percent, table
+from insource.cli.tasks_match import match
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,13 +25,46 @@ if TYPE_CHECKING:
 _LINEAGE_SHOWN = 8
 
 
-@click.command(epilog="\b\nExample:\n  insource tasks triage")
-@click.argument("name", required=False)
+class _Tasks(click.Group):
+    """A group whose first argument is a subcommand or else the name of a task."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand; what is none is a task's name."""
+        return super().resolve_command(ctx, args) if args[0] in self.commands else (one.name, one, args)
+
+
+@click.group(
+    cls=_Tasks,
+    invoke_without_command=True,
+    subcommand_metavar="[NAME | match FILE]",
+    epilog="\b\nExample:\n  insource tasks triage",
+)
+@click.option("--name", metavar="NAME", help="The task to show, also where its name is that of a subcommand.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, name: str | None, json_path: str | None) -> None:
     """List the tasks, or with NAME all versions of one, where they come from and who promoted them."""
-    config = configuration(ctx)
+    if ctx.invoked_subcommand is None:
+        _shown(configuration(ctx), name, json_path)
+    elif name is not None:
+        raise click.UsageError(f"--name {name} leaves no room for '{ctx.invoked_subcommand}'. Give one of the two.")
+
+
+@click.command("NAME", epilog="\b\nExample:\n  insource tasks triage")
+@click.argument("name")
+@json_option
+@click.pass_context
+def one(ctx: click.Context, name: str, json_path: str | None) -> None:
+    """Show all versions of a task, where they come from and who promoted them."""
+    _shown(configuration(ctx), name, json_path or (ctx.parent.params.get("json_path") if ctx.parent else None))
+
+
+command.add_command(match)
+
+
+def _shown(config: Config, name: str | None, json_path: str | None) -> None:
     with open_registry(config) as registry:
         if name is None:
             rows = [_task_row(task, config, registry) for task in sorted({*config.tasks, *registry.tasks()})]

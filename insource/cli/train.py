@@ -1,10 +1,11 @@
 """`insource train`: from a labelled traffic file to a certified candidate in the registry.
 
-It reads the file and shows the outcome; training itself is `training.run`'s business.
+It reads the file and shows the outcome; training is `training.run`'s business, a tier's certificate `train_tier`'s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,13 @@ from insource.cli.promises import promise_options, promised
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from insource.cli.opening import Say
+    from insource.config import Config
+    from insource.store.registry import Registry
     from insource.training.outcome import Trained
+    from insource.types import Example, Task
+
+    Run = Callable[[Sequence[Example], Registry, Say, int], tuple[Any, Any]]
 
 _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --target-risk 0.02 --guard unsafe=0.1"
 
@@ -25,6 +32,7 @@ _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --targe
 @click.option("--task", "task_name", required=True, metavar="NAME", help="The task to train; lines may name it.")
 @promise_options
 @click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--tier", metavar="HOUSE", help="Certify this upstream in the house as a tier, instead of training.")
 @click.option("--strict", is_flag=True, help="Certify on rows set aside, instead of cross-fitting.")
 @click.option("--no-certify", is_flag=True, help="Fit on every row and certify nothing.")
 @click.option("--gold", is_flag=True, help="Learn from gold instead of the teacher's answer where there is gold.")
@@ -35,35 +43,59 @@ _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --targe
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, file: str, task_name: str, json_path: str | None, **chosen: Any) -> None:
-    """Train, certify and register a specialist from FILE (JSON lines, plain or .gz)."""
-    from insource.cli.opening import configuration, open_artifacts, open_registry
+    """Train, certify and register a specialist from FILE (JSON lines, plain or .gz).
+
+    With --tier nothing is trained: the server of [upstreams.HOUSE] is asked for every request of FILE that the task's
+    active specialist would escalate, and the score from which on its answers are accepted is certified. What it has
+    answered is kept: a run that was broken off goes on where it stopped.
+    """
+    from insource.cli.opening import configuration, open_registry
     from insource.cli.progress import Bars
     from insource.errors import UserError
     from insource.traffic import examples_of_task, read
-    from insource.training.run import Recipe, train
 
     if chosen["strict"] and chosen["no_certify"]:
         raise UserError("--strict and --no-certify exclude each other; at most one was expected. Drop one.")
     config = configuration(ctx)
     task = promised(config, task_name, chosen)
-    method = "strict" if chosen["strict"] else "none" if chosen["no_certify"] else "cross-fit"
-    recipe = Recipe(chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"])
+    run = _training(config, task, chosen) if chosen["tier"] is None else _certifying(config, task, chosen)
     with Bars() as bars:
         traffic = read(file, skip_bad=chosen["skip_bad"], progress=bars.say("reading"))
         _, examples = examples_of_task(traffic, task_name)
         with open_registry(config) as registry:
-            trained = train(
-                examples,
-                task,
-                recipe,
-                home=config.home,
-                registry=registry,
-                artifacts=open_artifacts(config),
-                say=bars.say,
-                now=_now,
-                skipped=traffic.skipped,
-            )
-    emit(trained.to_json(), json_path, lambda console: _show(console, trained))
+            trained, show = run(examples, registry, bars.say, traffic.skipped)
+    emit(trained.to_json(), json_path, lambda console: show(console, trained))
+
+
+def _training(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
+    """Return what trains a specialist, with the choices checked."""
+    from insource.cli.opening import open_artifacts
+    from insource.training.run import Recipe, train
+
+    method = "strict" if chosen["strict"] else "none" if chosen["no_certify"] else "cross-fit"
+    recipe = Recipe(chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"])
+
+    def run(examples: Sequence[Example], registry: Registry, say: Say, skipped: int) -> tuple[Any, Any]:
+        artifacts = open_artifacts(config)
+        trained = train(examples, task, recipe, home=config.home, registry=registry, artifacts=artifacts, say=say,
+                        now=_now, skipped=skipped)  # fmt: skip
+        return trained, _show
+
+    return run
+
+
+def _certifying(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
+    """Return what certifies a tier in the house, with the choices checked."""
+    from insource.cli.train_tier import certify, check_choices, show
+
+    tier = chosen["tier"]
+    model = check_choices(config, tier, chosen)
+
+    def run(examples: Sequence[Example], registry: Registry, say: Say, skipped: int) -> tuple[Any, Any]:
+        gold, seed = chosen["gold"], chosen["seed"]
+        return certify(config, task, tier, model, examples, registry, say, skipped=skipped, gold=gold, seed=seed), show
+
+    return run
 
 
 def _now() -> Any:

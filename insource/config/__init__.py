@@ -5,8 +5,16 @@ It knows what people set; what was learned (thresholds, stages) is in the regist
 
 from insource.config.checking import check_flag
 from insource.config.loading import FILE_NAME, load
-from insource.config.models import Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
+from insource.config.models import (
+    Allowed,
+    Config,
+    EmbeddingsConfig,
+    GatewayConfig,
+    PolicyConfig,
+    StoreConfig,
+    UpstreamConfig,
+)
 from insource.config.settings import SETTINGS, Setting
 
-__all__ = ["FILE_NAME", "SETTINGS", "Config", "GatewayConfig", "PolicyConfig", "Setting", "StoreConfig",
-           "UpstreamConfig", "check_flag", "load"]  # fmt: skip
+__all__ = ["FILE_NAME", "SETTINGS", "Allowed", "Config", "EmbeddingsConfig", "GatewayConfig", "PolicyConfig",
+           "Setting", "StoreConfig", "UpstreamConfig", "check_flag", "load"]  # fmt: skip

@@ -9,16 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insource.config.checking import Found, nearest, wrong_value
-from insource.config.models import Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
+from insource.config.checking import Found, wrong_value
+from insource.config.models import (
+    Allowed,
+    Config,
+    EmbeddingsConfig,
+    GatewayConfig,
+    PolicyConfig,
+    StoreConfig,
+    UpstreamConfig,
+)
+from insource.config.naming import DEFAULT_UPSTREAM as _DEFAULT_UPSTREAM
+from insource.config.naming import check_embeddings, check_upstreams
 from insource.config.settings import SETTINGS
 from insource.config.tasks import check_matches, task_of
 from insource.errors import ConfigError
-from insource.types import Task
 
 Keys = tuple[str, ...]
 _DEFAULT = "default"
-_DEFAULT_UPSTREAM = "gateway.default_upstream"
 
 
 def build(values: Mapping[Keys, Found], file: Path | None) -> Config:
@@ -31,20 +39,26 @@ def build(values: Mapping[Keys, Found], file: Path | None) -> Config:
                  for name in _names(values, "upstreams")}  # fmt: skip
     tasks = {name: task_of(name, taken.section(("tasks", name), ("tasks", "NAME")), taken.guard(name))
              for name in _names(values, "tasks")}  # fmt: skip
-    if gateway["default_upstream"] is None and len(upstreams) == 1:
-        gateway["default_upstream"] = taken.values[_DEFAULT_UPSTREAM] = next(iter(upstreams))
+    embeddings = {name: _embeddings(name, taken.section(("embeddings", name), ("embeddings", "NAME")))
+                  for name in _names(values, "embeddings")}  # fmt: skip
+    gateway["default_upstreams"] = gateway.pop("default_upstream")
+    if not gateway["default_upstreams"] and len(upstreams) == 1:
+        gateway["default_upstreams"] = taken.values[_DEFAULT_UPSTREAM] = ((next(iter(upstreams)), 1.0),)
         taken.origins[_DEFAULT_UPSTREAM] = "default (the only upstream)"
-    _check_upstreams(gateway["default_upstream"], tasks, upstreams, taken.origins)
+    policy = _policy(taken.section(("policy",), ("policy",)))
+    check_upstreams(gateway["default_upstreams"], tasks, upstreams, policy, taken.origins)
+    check_embeddings(embeddings, taken.origins)
     check_matches(tasks, {name: values[("tasks", name)].origin for name in tasks})
     return Config(
         GatewayConfig(**gateway),
-        StoreConfig(home, store["retention_days"]),
+        StoreConfig(home, store["retention_days"], store["record"]),
         upstreams,
         tasks,
-        PolicyConfig(),
+        policy,
         taken.origins,
         taken.values,
         file,
+        embeddings,
     )
 
 
@@ -86,15 +100,17 @@ def _names(values: Mapping[Keys, Found], section: str) -> list[str]:
     return [path[1] for path in values if len(path) == 2 and path[0] == section]
 
 
-def _check_upstreams(
-    default: str | None, tasks: Mapping[str, Task], upstreams: Mapping[str, object], origins: Mapping[str, str]
-) -> None:
-    named = {_DEFAULT_UPSTREAM: default} | {f"tasks.{name}.upstream": task.upstream for name, task in tasks.items()}
-    for key, name in named.items():
-        if name is not None and name not in upstreams:
-            known = nearest(name, upstreams) if upstreams else f"Add a section [upstreams.{name}]."
-            raise ConfigError(f"{origins[key]}: {key} is '{name}', which no [upstreams.NAME] describes; the name of an "
-                              f"upstream was expected. {known}")  # fmt: skip
+def _embeddings(name: str, values: Mapping[str, Any]) -> EmbeddingsConfig:
+    return EmbeddingsConfig(name, values["trunk"], values["model"])
+
+
+def _policy(values: Mapping[str, Any]) -> PolicyConfig:
+    def allowed(sensitivity: str) -> Allowed:
+        named, jurisdictions = values[f"{sensitivity}.upstreams"], values[f"{sensitivity}.jurisdictions"]
+        return Allowed(named if named is not None else () if jurisdictions else ("*",), jurisdictions)
+
+    restricted = Allowed(values["restricted.upstreams"])
+    return PolicyConfig(values["sensitivity"], allowed("public"), allowed("internal"), restricted)
 
 
 def _home(home: str | None, origin: str, file: Path | None) -> Path:

@@ -21,8 +21,7 @@ _CHILDREN: dict[Path, dict[str, None]] = {(): dict.fromkeys(SECTIONS)}
 for _path in _BY_PATH:
     for _depth in range(1, len(_path)):
         _CHILDREN.setdefault(_path[:_depth], {})[_path[_depth]] = None
-_CHILDREN.setdefault(("policy",), {})
-_FREE_TEXT = ("tasks", "NAME", "match", "system_prompt")
+_FREE_TEXT = (("tasks", "NAME", "match", "system_prompt"), ("tasks", "NAME", "match", "system_template"))
 _SHOWN = 60
 
 
@@ -135,7 +134,11 @@ def _unknown(here: Path, value: Any, pattern: Path, source: Source) -> ConfigErr
 
 
 def _refuse_secret(value: Any, here: Path, pattern: Path, source: Source) -> None:
-    if isinstance(value, str) and pattern != _FREE_TEXT and looks_secret(value):
+    """Look into lists and tables of texts, too: a header to match may well be one that carries a key."""
+    if isinstance(value, list) or (isinstance(value, dict) and pattern in _BY_PATH):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_secret(inner, here, pattern, source)
+    if isinstance(value, str) and pattern not in _FREE_TEXT and looks_secret(value):
         raise ConfigError(
             f"{source.at(here)}: {_dotted(here)} holds something that looks like a key; secrets are named, never held. "
             "Put the key into an environment variable, name it in api_key_env, and replace the key."

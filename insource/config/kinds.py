@@ -8,12 +8,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(
     r"(?i)(Bearer\s+)?"
@@ -32,6 +33,10 @@ class Kind:
     expected: str
     check: Callable[[Any], Any]
     from_text: Callable[[str], Any] = str
+
+    def mapped(self, to: Callable[[Any], Any]) -> Kind:
+        """Return the kind whose checked values are passed through `to`."""
+        return replace(self, check=lambda value: to(self.check(value)))
 
 
 def integer(low: int, high: int) -> Kind:
@@ -90,16 +95,58 @@ def variable() -> Kind:
                  lambda value: _VARIABLE.fullmatch(value) is not None and not looks_secret(value))  # fmt: skip
 
 
-def texts(expected: str) -> Kind:
-    """One text or a list of texts, none of them empty; held as a tuple without doubles."""
+def texts(expected: str, *, or_none: bool = False) -> Kind:
+    """One text or a list of texts, none of them empty; held as a tuple without doubles.
+
+    An empty list is refused, as nobody could tell "none" from "not set", unless `or_none` gives it that meaning.
+    """
 
     def check(value: Any) -> tuple[str, ...]:
         found = [value] if isinstance(value, str) else value
-        if not isinstance(found, list) or not found or not all(isinstance(item, str) and item for item in found):
+        if not isinstance(found, list) or not (found or or_none):
+            raise ValueError
+        if not all(isinstance(item, str) and item for item in found):
             raise ValueError
         return tuple(dict.fromkeys(found))
 
     return Kind("text or list", expected, check)
+
+
+def weights() -> Kind:
+    """One name, a list of names (each after the first only steps in on failure), or a table of names and weights.
+
+    Held as a tuple of names and weights, each at most 1,000,000; a weight of 0 means on failure only.
+    """
+
+    def check(value: Any) -> tuple[tuple[str, float], ...]:
+        if isinstance(value, dict):
+            found = tuple((name, float(_finite(weight))) for name, weight in value.items())
+            if not all(0 <= weight <= 1e6 for _, weight in found) or not any(weight > 0 for _, weight in found):
+                raise ValueError
+        else:
+            names = [value] if isinstance(value, str) else value
+            if not isinstance(names, list) or len(set(map(str, names))) != len(names):
+                raise ValueError
+            found = tuple((name, 0.0 if place else 1.0) for place, name in enumerate(names))
+        if not found or not all(isinstance(name, str) and NAME.fullmatch(name) for name, _ in found):
+            raise ValueError
+        return found
+
+    return Kind("upstreams", "an upstream's name, a list of names in the order of fallback, or a table of names and "
+                "weights such as { first = 3, second = 1 }", check)  # fmt: skip
+
+
+def pairs(expected: str) -> Kind:
+    """A table of header names and texts; held as pairs with the names in small letters."""
+
+    def check(value: Any) -> tuple[tuple[str, str], ...]:
+        if not isinstance(value, dict) or not value:
+            raise ValueError
+        if not all(_HEADER.fullmatch(name) and isinstance(text, str) and text for name, text in value.items()):
+            raise ValueError
+        return tuple((name.lower(), text) for name, text in value.items())
+
+    return Kind("table", expected, check)
 
 
 def loopback() -> Kind:

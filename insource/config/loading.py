@@ -38,18 +38,28 @@ def load(
     variable or flag, for anything that is not as it should be; KeyError for a flag that no setting knows.
     """
     file = Path(FILE_NAME) if path is None else Path(path)
-    read = _read(file, required=path is not None)
-    table, lines = read if read is not None else ({}, {})
+    return load_bytes(read_file(file, required=path is not None), file, env=env, flags=flags)
+
+
+def load_bytes(
+    data: bytes | None,
+    file: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the configuration of a file's bytes (None: there is no file); `file` is where they stood. As `load`."""
+    table, lines = ({}, {}) if data is None else _parse(data, file)
     values = check_table(table, Source(file.name, lines))
     _add_environment(values, os.environ if env is None else env)
     _add_flags(values, flags or {})
-    return build(values, file if read is not None else None)
+    return build(values, file if data is not None else None)
 
 
-def _read(file: Path, *, required: bool) -> tuple[dict[str, Any], Mapping[tuple[str, ...], int]] | None:
+def read_file(file: Path, *, required: bool) -> bytes | None:
+    """Return a file's bytes, None where it does not exist and need not; raise ConfigError where it cannot be read."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-        return tomllib.loads(text, parse_float=Decimal), lines_of_keys(text)
+        return file.read_bytes()
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{file} does not exist; a TOML file was expected. `insource init` makes one.") from None
@@ -57,6 +67,12 @@ def _read(file: Path, *, required: bool) -> tuple[dict[str, Any], Mapping[tuple[
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}; a readable TOML file was expected. "
                           "Check the path and its permissions.") from error  # fmt: skip
+
+
+def _parse(data: bytes, file: Path) -> tuple[dict[str, Any], Mapping[tuple[str, ...], int]]:
+    try:
+        text = data.decode("utf-8-sig")
+        return tomllib.loads(text, parse_float=Decimal), lines_of_keys(text)
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{file} is not UTF-8 (byte {error.start:,}); UTF-8 was expected. Save it as UTF-8."

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from insource.types import Task
+from insource.types import Sensitivity, Task
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
     """One upstream. Prices are in `currency` per million tokens, None where unknown; times in seconds.
 
-    `api_key_env` names the environment variable with the key; `model` is sent where a request says `task:NAME`.
+    `deadline_s` bounds the wait for a reply's first byte over all attempts, `reply_s` one reply as a whole; `retries`
+    is how often one request may be sent again; after `breaker_failures` failures in a row the upstream rests for
+    `breaker_rest_s`. `api_key_env` names the environment variable with the key; `model` is sent where a request says
+    `task:NAME`.
     """
 
     name: str
@@ -30,11 +33,34 @@ class UpstreamConfig:
     timeout_s: float = 600.0
     connect_timeout_s: float = 5.0
     model: str | None = None
+    deadline_s: float | None = None
+    retries: int = 1
+    breaker_failures: int = 5
+    breaker_rest_s: float = 10.0
+    key_header: str = "authorization"
+    reply_s: float = 3_600.0
+
+    @property
+    def priced(self) -> bool:
+        """Whether both prices are known; without them money is unknown, never zero."""
+        return self.price_in is not None and self.price_out is not None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsConfig:
+    """A name under which /v1/embeddings is answered here: the `models` it takes over, and the trunk that computes."""
+
+    name: str
+    trunk: str
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """Where the gateway listens and what it bears; times in seconds, `max_body_mb` in MB of 2**20 bytes."""
+    """Where the gateway listens and what it bears; times in seconds, `max_body_mb` in MB of 2**20 bytes.
+
+    `default_upstreams` are names with weights, 0 for one that only steps in on failure.
+    """
 
     host: str
     port: int
@@ -42,20 +68,44 @@ class GatewayConfig:
     max_body_mb: int
     drain_s: float
     receipt_s: float
-    default_upstream: str | None
+    default_upstreams: tuple[tuple[str, float], ...] = ()
+    workers: int = 1
+    log: str = "text"
+    retry_budget: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where state lies, and for how many days content is kept."""
+    """Where state lies, for how many days content is kept, and whether a decision is durable before its reply."""
 
     home: Path
     retention_days: int
+    record: str = "before_reply"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Which upstreams one sensitivity may go to: by name or by jurisdiction; "*" stands for all."""
+
+    upstreams: tuple[str, ...] = ()
+    jurisdictions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyConfig:
-    """Rules a person wrote; none can be set in this version."""
+    """Rules a person wrote: what is taken of a request that nobody rated, and where each sensitivity may go.
+
+    *Restricted* text goes to upstreams that are named, never to a whole jurisdiction; by default to none.
+    """
+
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    public: Allowed = Allowed(("*",))
+    internal: Allowed = Allowed(("*",))
+    restricted: Allowed = Allowed()
+
+    def allowed(self, sensitivity: Sensitivity) -> Allowed:
+        """Where text of this sensitivity may go."""
+        return {"public": self.public, "internal": self.internal, "restricted": self.restricted}[sensitivity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +125,7 @@ class Config:
     origins: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, object] = field(default_factory=dict)
     path: Path | None = None
+    embeddings: Mapping[str, EmbeddingsConfig] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -83,5 +134,10 @@ class Config:
 
     @property
     def default_upstream(self) -> UpstreamConfig | None:
-        """The upstream of requests that belong to no task, or to one that names none; None where none is set."""
-        return self.upstreams.get(self.gateway.default_upstream or "")
+        """The first upstream of requests that belong to no task, or to one that names none; None where none is set."""
+        named = self.gateway.default_upstreams
+        return self.upstreams[named[0][0]] if named else None
+
+    def upstreams_of(self, task: Task | None) -> tuple[tuple[str, float], ...]:
+        """The names and weights of the upstreams that a task (None: no task) escalates to; empty for none."""
+        return (task.upstreams if task is not None else ()) or self.gateway.default_upstreams

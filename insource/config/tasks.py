@@ -5,9 +5,11 @@ It knows tasks as people set them; not how the cascade matches a request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from insource.config.template import literals
 from insource.errors import ConfigError
 from insource.types import Match, Require, Task
 
@@ -16,29 +18,64 @@ def task_of(name: str, values: Mapping[str, Any], guard: Mapping[str, float]) ->
     """Return a task from its checked values, with `match.` and `require.` keys dotted."""
     plain = {key: value for key, value in values.items() if "." not in key}
     require = {key.removeprefix("require."): value for key, value in values.items() if key.startswith("require.")}
-    match = Match(tuple(values["match.model"]), tuple(values["match.system_prompt"]))
+    match = Match(
+        values["match.model"],
+        values["match.system_prompt"],
+        values["match.header"],
+        values["match.system_template"],
+        values["match.schema"],
+    )
+    plain["upstreams"] = plain.pop("upstream")
     return Task(name, match=match, guard=dict(guard), require=Require(**require), **plain)
 
 
 def check_matches(tasks: Mapping[str, Task], origins: Mapping[str, str]) -> None:
-    """Raise ConfigError where two tasks claim one model or one system prompt, or a task another task's own name.
+    """Raise ConfigError where two tasks claim the same requests, or a claim is not of its form.
 
-    Either alone makes a request the task's, so neither may be shared.
+    A model, a header, a system prompt, a template or a schema alone makes a request the task's, so none may be shared;
+    nor may a task claim another's own name. Templates are the same where they differ in their slots' names only.
     """
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[object, ...], str] = {}
     for name, task in tasks.items():
-        claims = [("model", model) for model in task.match.models]
-        claims += [("system prompt", prompt) for prompt in task.match.system_prompts]
-        for claim in claims:
-            kind, value = claim[0], claim[1] if len(claim[1]) <= 60 else claim[1][:60] + "..."
-            if kind == "model" and value.startswith("task:"):
-                raise ConfigError(
-                    f"{origins[name]}: [tasks.{name}.match] has the model {value!r}; a model that clients ask an "
-                    f"upstream for was expected. Remove it: 'task:{name}' always matches this task."
-                )
+        try:
+            claims = list(_claims(task))
+        except ConfigError as error:
+            raise ConfigError(f"{origins[name]}: {error}") from None
+        for claim, shown in claims:
             other = owners.setdefault(claim, name)
             if other != name:
                 raise ConfigError(
-                    f"{origins[name]}: the tasks '{other}' and '{name}' both match the {kind} {value!r}; a request may "
-                    "belong to one task only. Take it out of one of them."
+                    f"{origins[name]}: the tasks '{other}' and '{name}' both match the {claim[0]} {shown}; a request "
+                    "may belong to one task only. Take it out of one of them."
                 )
+
+
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+
+
+def _claims(task: Task) -> Iterator[tuple[tuple[object, ...], str]]:
+    """Each claim of a task, and how to show it; raise ConfigError where one is not of its form."""
+    for model in task.match.models:
+        if model.startswith("task:"):
+            raise ConfigError(
+                f"[tasks.{task.name}.match] has the model {_shown(model)}; a model that clients ask an upstream for "
+                f"was expected. Remove it: 'task:{task.name}' always matches this task."
+            )
+        yield ("model", model), _shown(model)
+    for prompt in task.match.system_prompts:
+        yield ("system prompt", prompt), _shown(prompt)
+    for template in task.match.system_templates:
+        yield ("system template", literals(template, task.name)), _shown(template)
+    for schema in task.match.schemas:
+        if schema.startswith("sha256:") and not _DIGEST.fullmatch(schema):
+            raise ConfigError(
+                f"[tasks.{task.name}.match] has the schema {_shown(schema)}; a schema's name, or 'sha256:' and 64 "
+                "small hex digits, was expected. `insource tasks match FILE` prints the digests."
+            )
+        yield ("schema", schema), _shown(schema)
+    for header, text in task.match.headers:
+        yield ("header", header, text), _shown(f"{header}: {text}")
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:60] + "...")

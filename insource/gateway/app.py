@@ -1,78 +1,102 @@
-"""The application: routes, the gateway's lifetime, and the envelope for what no endpoint answers.
+"""The application: which endpoint has which path, the gateway's lifetime, and the envelope for what none answers.
 
-No middleware stands between the server and an endpoint.
+It is plain ASGI: no framework and no middleware stand between the server and an endpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from insource.errors import InsourceError, RequestError
-from insource.gateway.endpoints import Completions, Endpoint, Models, live, metrics, ready
-from insource.gateway.gateway import Parts, open_gateway
-from insource.gateway.wire import envelope
+from insource.gateway.endpoints import Completions, Endpoint, Models, Reviews, live, metrics, ready
+from insource.gateway.gateway import Gateway, open_gateway
+from insource.gateway.parts import Parts
+from insource.gateway.sending import send_error
+from insource.gateway.wire import DIALECTS
 
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+Serve = Callable[[Gateway, Scope, Receive, Send], Awaitable[None]]
+API = "/v1/"
+REVIEWS = "/v1/insource/reviews/"
+_LOG = logging.getLogger(__name__)
 
 
-def create_app(parts: Parts) -> Starlette:
+def create_app(parts: Parts) -> Application:
     """Return the gateway as an ASGI application; `app.state.gateway` is set while it lives.
 
     Where it cannot start, `app.state.failure` says why.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        try:
-            async with open_gateway(parts) as gateway:
-                app.state.gateway = gateway
-                yield
-        except InsourceError as error:
-            app.state.failure = error
-            raise
-
-    return Starlette(
-        routes=[
-            Route("/v1/chat/completions", Completions(), methods=["POST"]),
-            Route("/v1/models", Models(), methods=["GET"]),
-            Route("/v1/{rest:path}", Endpoint(), methods=_METHODS),
-            Route("/healthz", _Plain(live), methods=["GET"]),
-            Route("/readyz", _Plain(ready), methods=["GET"]),
-            Route("/metrics", _Plain(metrics), methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: _refused, Exception: _broken},
-        lifespan=lifespan,
-    )
+    return Application(parts)
 
 
-class _Plain:
-    """Marks a function as an ASGI application, which Starlette would else take for one that returns a response."""
+class Application:
+    """Dispatches by path and method, and opens and closes the gateway with the server."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._app: ASGIApp = app
+    def __init__(self, parts: Parts) -> None:
+        self.state = SimpleNamespace(gateway=None, failure=None)
+        self._parts = parts
+        self._anything: Serve = Endpoint().answer
+        self._reviews: Serve = Reviews().answer
+        self._routes: Mapping[tuple[str, str], Serve] = {
+            **{("POST", path): Completions(dialect).answer for path, dialect in DIALECTS.items()},
+            ("GET", "/v1/models"): Models().answer,
+            ("GET", "/healthz"): live,
+            ("GET", "/readyz"): ready,
+            ("GET", "/metrics"): metrics,
+        }
+
+    @property
+    def paths(self) -> tuple[tuple[str, str], ...]:
+        """Every method and path with an endpoint of its own; what else lies under /v1/ is relayed."""
+        return (*self._routes, ("GET", REVIEWS + "{id}"), ("*", API + "..."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        """Serve one request, or the server's start and stop."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway: Gateway | None = self.state.gateway
+        serve = self._routes.get((scope["method"], scope["path"])) or self._found(scope)
+        try:
+            if gateway is None:
+                raise InsourceError("The gateway is starting or has stopped; it was asked to serve. Try again.")
+            if serve is None:
+                raise _not_here(scope)
+            await serve(gateway, scope, receive, send)
+        except InsourceError as error:
+            known = any(path == scope["path"] for _, path in self._routes)
+            await send_error(send, error, [], 503 if gateway is None else 405 if known else 404)
+        except Exception as error:  # what was not foreseen; the trace has our lines and no word of a request
+            _LOG.error("a request broke the gateway (%s)", type(error).__name__, exc_info=error)
+            await send_error(send, InsourceError(f"The gateway failed ({type(error).__name__})."), [])
+
+    def _found(self, scope: Scope) -> Serve | None:
+        path: str = scope["path"]
+        if path.startswith(REVIEWS):
+            return self._reviews if scope["method"] == "GET" else None
+        return self._anything if path.startswith(API) else None
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        async with AsyncExitStack() as opened:
+            try:
+                await receive()
+                self.state.gateway = await opened.enter_async_context(open_gateway(self._parts))
+            except InsourceError as error:
+                self.state.failure = error
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        self.state.gateway = None
+        await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _refused(request: HttpRequest, error: Any) -> Response:
-    told = RequestError(
-        f"{request.method} {request.url.path[:80]} is not served here ({error.detail}); the API is under /v1/."
-    )
-    headers = {**(error.headers or {}), "content-type": "application/json"}
-    return Response(envelope(told), error.status_code, headers)
-
-
-async def _broken(request: HttpRequest, error: Exception) -> Response:
-    """Answer what was not foreseen; the server logs the trace."""
-    told = InsourceError(f"The gateway failed ({type(error).__name__}).")
-    return Response(envelope(told), told.status, {"content-type": "application/json"})
+def _not_here(scope: Scope) -> RequestError:
+    return RequestError(f"{scope['method']} {scope['path'][:80]} is not served here; the API is under /v1/.")

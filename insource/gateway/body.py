@@ -1,6 +1,6 @@
 """Receiving a body: within a size, within a time, and no longer than somebody is there who sends it.
 
-It knows ASGI and nothing of what the bytes mean.
+It knows ASGI and the connection's word of what has arrived; nothing of what the bytes mean.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from insource.errors import RequestTooLarge, RequestTooSlow
+from insource.gateway.protocol import Connection
 
 T = TypeVar("T")
 
@@ -20,7 +21,9 @@ class ClientGone(Exception):
     """The client closed its connection; there is nobody to answer."""
 
 
-async def read_body(receive: Receive, declared: str | None, *, max_bytes: int, seconds: float) -> bytes:
+async def read_body(
+    receive: Receive, connection: Connection, declared: str | None, *, max_bytes: int, seconds: float
+) -> bytes:
     """Return the whole body; `declared` is its Content-Length header.
 
     Raises RequestTooLarge above `max_bytes`, at once where the header says so; RequestTooSlow after `seconds`;
@@ -28,7 +31,12 @@ async def read_body(receive: Receive, declared: str | None, *, max_bytes: int, s
     """
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(int(declared), max_bytes)
-    message = await _receive(receive, seconds)
+    if connection.complete:  # the usual case: it came with the headers, so nobody need watch the clock
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+    else:
+        message = await _receive(receive, seconds)
     if not message.get("more_body", False):
         return _checked(message.get("body", b""), max_bytes)
     pieces, length = [message.get("body", b"")], len(message.get("body", b""))
@@ -42,27 +50,26 @@ async def read_body(receive: Receive, declared: str | None, *, max_bytes: int, s
     return b"".join(pieces)
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def unless_gone(connection: Connection, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns; cancel it and raise ClientGone as soon as the client closes its connection."""
-    job = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait((job, watch), return_when=asyncio.FIRST_COMPLETED)
-        if job.done():
-            return job.result()
+    job = asyncio.current_task()
+    assert job is not None, "there is always a job on an event loop"
+    left = False
+
+    def gone() -> None:
+        nonlocal left
+        left = True
         job.cancel()
-        await asyncio.wait((job,))
-        raise ClientGone
+
+    connection.watch(gone)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if left and job.uncancel() == 0:
+            raise ClientGone from None
+        raise
     finally:
-        watch.cancel()
-        if not job.done():
-            job.cancel()
-            await asyncio.wait((job,))
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        connection.forget(gone)
 
 
 async def _receive(receive: Receive, left: float, seconds: float | None = None) -> Any:

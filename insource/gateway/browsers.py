@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from insource.errors import Forbidden
@@ -27,6 +28,7 @@ def refuse_pages(headers: Mapping[str, str]) -> None:
             )
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(url: str) -> bool:
     try:
         host = urlsplit(url).hostname or ""

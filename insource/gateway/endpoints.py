@@ -1,6 +1,6 @@
-"""The endpoints: permit, body, task, decision on record, reply, in this order for every request.
+"""The endpoints: permit, body, task, sensitivity, decision on record, reply, in this order for every request.
 
-They hold no state; the gateway they serve is found in the application's.
+They hold no state; the gateway that they serve is handed to them.
 """
 
 from __future__ import annotations
@@ -10,32 +10,37 @@ from time import perf_counter
 from starlette.types import Message, Receive, Scope, Send
 
 from insource.backends.reply import MAX_BYTES
-from insource.errors import InsourceError, StoreError
+from insource.errors import InsourceError, RequestError, StoreError
 from insource.gateway.body import ClientGone, read_body
 from insource.gateway.browsers import refuse_pages
+from insource.gateway.embedding import answer_here
 from insource.gateway.gateway import Gateway
+from insource.gateway.generation import Generation
 from insource.gateway.metrics import CONTENT_TYPE
+from insource.gateway.protocol import EXTENSION, Connection
 from insource.gateway.recorder import Exchange
-from insource.gateway.replying import send_body, send_chosen, send_error
-from insource.gateway.wire import JSON, decode, encode, read_completion, read_headers
+from insource.gateway.replying import send_chosen
+from insource.gateway.sending import Client, send_body, send_error
+from insource.gateway.wire import JSON, decode, encode, read, read_headers
 from insource.types import Request
 
 MEGABYTE = 2**20
-LIST_SECONDS = 5.0
 
 
 class Endpoint:
     """Receives a request within the limits, serves it, and turns what insource raises into the envelope."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    dialect = "other"
+
+    async def answer(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        gateway: Gateway = scope["app"].state.gateway
         started = perf_counter()
         request_id = gateway.new_id()
         try:
-            with gateway.permits.one():
-                request = await self._request(gateway, request_id, scope, receive)
-                await self.serve(gateway, request, started, receive, send)
+            with gateway.permits:
+                connection = (scope.get("extensions") or {}).get(EXTENSION) or Connection()
+                request = await self._request(gateway, request_id, scope, receive, connection)
+                await self.serve(gateway, request, Client(connection, send, started))
         except ClientGone:
             gateway.metrics.add("insource_refused_total", code="client_gone")
         except InsourceError as error:
@@ -44,27 +49,37 @@ class Endpoint:
             if error.status == 408:  # after a 413 the rest is read and dropped, else the client may never see the 413
                 headers.append((b"connection", b"close"))
             status = 503 if isinstance(error, StoreError) and error.status == 500 else error.status
-            await send_error(send, error, headers, status)
+            await send_error(send, error, headers, status, self.dialect)
 
-    async def serve(self, gateway: Gateway, request: Request, started: float, receive: Receive, send: Send) -> None:
+    async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Decide, record the decision, then reply; what is raised here is raised before the first byte."""
-        stack = gateway.serving.snapshot.find(request)
-        with stack.held():
-            choice = await stack.chooser.decide(request)
-            exchange = Exchange(request, stack.task, stack.upstream, choice, started)
-            await gateway.recorder.decided(exchange)
-            await send_chosen(gateway, stack, exchange, receive, send)
+        generation, token = gateway.generation, gateway.spans.begin(request, client.started)
+        try:
+            stack = generation.serving.snapshot.find(request)
+            with stack:
+                request = await generation.rated(request, stack.task)
+                choice = await stack.chooser.decide(request)
+                exchange = Exchange(request, stack.task, generation.config.upstreams, choice, client.started, token)
+                await gateway.recorder.decided(exchange)
+                await send_chosen(gateway, stack, exchange, client)
+        except BaseException as error:
+            gateway.spans.end(token, error=error if isinstance(error, InsourceError) else None)
+            raise
 
     def read(self, request_id: str, body: bytes, headers: dict[str, str], path: str, method: str) -> Request:
         """Read what was received: any method, path and body, to be passed on as they are."""
-        return Request(request_id, (), headers=_without_task(headers), body=body, path=path, method=method)
+        headers.pop("x-insource-task", None)  # what nobody reads can belong to no task
+        return Request(request_id, (), headers=headers, body=body, path=path, method=method, dialect=self.dialect)
 
-    async def _request(self, gateway: Gateway, request_id: str, scope: Scope, receive: Receive) -> Request:
-        limits = gateway.config.gateway
+    async def _request(
+        self, gateway: Gateway, request_id: str, scope: Scope, receive: Receive, connection: Connection
+    ) -> Request:
+        limits = gateway.generation.config.gateway
         headers = read_headers(scope["headers"])
         refuse_pages(headers)
         body = await read_body(
             receive,
+            connection,
             headers.get("content-length"),
             max_bytes=limits.max_body_mb * MEGABYTE,
             seconds=limits.receipt_s,
@@ -76,30 +91,46 @@ class Endpoint:
 
 
 class Completions(Endpoint):
-    """`POST /v1/chat/completions`: the one endpoint whose requests may belong to a task."""
+    """`POST` in one of the dialects that are read: a request that may belong to a task, or be embedded here."""
+
+    def __init__(self, dialect: str) -> None:
+        self.dialect = dialect
+
+    async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
+        """Embed here what is ours to embed; decide about all else."""
+        if self.dialect == "embeddings" and await answer_here(gateway, request, client):
+            return
+        await super().serve(gateway, request, client)
 
     def read(self, request_id: str, body: bytes, headers: dict[str, str], path: str, method: str) -> Request:
-        """Read a chat completion; raise RequestError where the body is no JSON object."""
-        return read_completion(request_id, body, headers, path)
+        """Read a body of the dialect; raise RequestError where it is no JSON object."""
+        return read(self.dialect, request_id, body, headers, path)
 
 
 class Models(Endpoint):
-    """`GET /v1/models`: the tasks as "task:NAME", then the upstream's own list where it gives one."""
+    """`GET /v1/models`: the tasks as "task:NAME" and what is embedded here, then the upstream's own list."""
 
-    async def serve(self, gateway: Gateway, request: Request, started: float, receive: Receive, send: Send) -> None:
-        """Ask the upstream, on record like every request that goes up, and put the tasks in front."""
+    async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
+        """Ask the upstream, on record like every request that goes up, and put our own in front."""
         headers = {name: value for name, value in request.headers.items() if name != "accept-encoding"}
-        asked = Request(request.id, (), headers=headers, path=request.path, method="GET")
-        sent = _Kept()
-        stack = gateway.serving.snapshot.straight
-        if stack.upstream is not None:
-            await super().serve(gateway, asked, started, receive, sent)
-        cards = [
-            {"id": f"task:{name}", "object": "model", "created": 0, "owned_by": "insource"}
-            for name in gateway.serving.snapshot.stacks
-        ]
-        body = encode({"object": "list", "data": cards + sent.cards()})
-        await send_body(send, 200, body, [JSON, (b"x-insource-request-id", request.id.encode())])
+        asked = Request(request.id, (), headers=headers, path=request.path, method="GET", dialect="other")
+        sent, generation = _Kept(), gateway.generation
+        if generation.config.gateway.default_upstreams:
+            await super().serve(gateway, asked, Client(client.connection, sent, client.started))
+        body = encode({"object": "list", "data": _own_cards(generation) + sent.cards()})
+        await send_body(client.send, 200, body, [JSON, (b"x-insource-request-id", request.id.encode())])
+
+
+class Reviews(Endpoint):
+    """`GET /v1/insource/reviews/ID`: what became of a request that was kept for a person; never its text."""
+
+    async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
+        """Look the review up."""
+        asked = request.path.partition("?")[0].rpartition("/")[2]
+        found = await gateway.review(asked)
+        if found is None:
+            raise RequestError(f"No request {asked[:60]!r} waits for review; an id from a reply was expected.")
+        await send_body(client.send, 200, encode(found), [JSON])
 
 
 class _Kept:
@@ -125,25 +156,26 @@ class _Kept:
         return data if isinstance(data, list) else []
 
 
-async def live(scope: Scope, receive: Receive, send: Send) -> None:
+def _own_cards(generation: Generation) -> list[object]:
+    names = [f"task:{name}" for name in generation.serving.snapshot.stacks] + sorted(generation.embedders)
+    return [{"id": name, "object": "model", "created": 0, "owned_by": "insource"} for name in names]
+
+
+async def live(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
     """`GET /healthz`: the process runs."""
     await send_body(send, 200, b'{"status":"ok"}', [JSON])
 
 
-async def ready(scope: Scope, receive: Receive, send: Send) -> None:
+async def ready(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
     """`GET /readyz`: requests are taken; 503 while starting or draining."""
-    gateway: Gateway | None = getattr(scope["app"].state, "gateway", None)
-    if gateway is None or not gateway.ready:
+    if not gateway.ready:
         await send_body(send, 503, b'{"status":"not ready"}', [JSON])
         return
     await send_body(send, 200, b'{"status":"ready"}', [JSON])
 
 
-async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+async def metrics(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
     """`GET /metrics`, in Prometheus's text format."""
-    gateway: Gateway = scope["app"].state.gateway
+    await gateway.count_reviews()
+    gateway.observe()
     await send_body(send, 200, gateway.metrics.text(), [(b"content-type", CONTENT_TYPE)])
-
-
-def _without_task(headers: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "x-insource-task"}

@@ -1,34 +1,26 @@
-"""The running gateway: its parts opened in order, watched while it serves, and closed in the other order.
+"""The running gateway: its generation opened, watched while it serves, reloaded, and closed.
 
-It knows no HTTP; the endpoints hold one and ask it for the stack, the recorder and a permit.
+It knows no HTTP; the endpoints hold one and ask it for the generation, the recorder and a permit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
-from insource.backends.contract import Backend
-from insource.cascade.builder import Active, build_task, upstream_model_of
-from insource.cascade.cascade import Cascade, utc_now
-from insource.cascade.choice import Chooser
-from insource.cascade.coin import Coin, hash_coin
-from insource.config import Config, UpstreamConfig
+from insource.config import Config
+from insource.config.digest import config_digest
 from insource.errors import StoreError
+from insource.gateway.generation import Generation
 from insource.gateway.metrics import Metrics
+from insource.gateway.parts import Parts
+from insource.gateway.patience import Patience, TimelyLedger
 from insource.gateway.permits import Permits
-from insource.gateway.recorder import Energy, Recorder
-from insource.gateway.serving import OpenSpecialist, Serving, Versions
-from insource.policy.egress import open_upstreams
-from insource.store.ledger import Ledger
-from insource.types import SpecialistVersion, Task
+from insource.gateway.recorder import Recorder
+from insource.types import SpecialistVersion
 
 POLL_SECONDS = 0.5
 PURGE_SECONDS = 3600.0
@@ -36,44 +28,57 @@ AUDIT_SECONDS = 2.0
 _LOG = logging.getLogger(__name__)
 
 
-def new_request_id() -> str:
-    """Return 48 bits of time in milliseconds and 80 random ones, in hexadecimal, so that ids sort as they come.
-
-    The audit coin is a hash of it, so no caller may choose it.
-    """
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a gateway is made of; the ledger and the registry are open, and stay their opener's to close."""
-
-    config: Config
-    ledger: Ledger
-    versions: Versions
-    open_specialist: OpenSpecialist
-    energy: Energy = lambda served_by, seconds: None
-    clock: Callable[[], datetime] = utc_now
-    new_id: Callable[[], str] = new_request_id
-    coin: Coin = field(default_factory=lambda: hash_coin(os.urandom(32)))
-
-
 class Gateway:
     """A gateway that serves; make one with `open_gateway`."""
 
-    def __init__(self, parts: Parts, upstreams: Mapping[str, Backend]) -> None:
-        self.config = parts.config
+    def __init__(self, parts: Parts) -> None:
+        self.metrics = Metrics()
         self.new_id = parts.new_id
         self.clock = parts.clock
-        self.metrics = Metrics()
-        self.recorder = Recorder(parts.ledger, self.metrics, parts.clock, parts.energy)
+        self.spans = parts.spans
+        self.recorder = Recorder(TimelyLedger(parts.ledger), self.metrics, parts)
         self.permits = Permits(
             parts.config.gateway.max_concurrency, lambda taken: self.metrics.set("insource_in_flight", taken)
         )
-        self.serving = Serving(parts.config.tasks, parts.versions, parts.open_specialist, self._build, self._refused)
+        self.generation = Generation(parts.config, parts, self.recorder, self._refused)
         self.ready = False
         self._parts = parts
-        self._upstreams = upstreams
+        self.registry = Patience("registry")
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def config(self) -> Config:
+        """The configuration that new requests are served under."""
+        return self.generation.config
+
+    async def reload(self, config: Config) -> None:
+        """Serve new requests under another configuration; requests under way end under the old one.
+
+        Raises InsourceError where the new one cannot be opened; then nothing has changed.
+        """
+        fresh = Generation(config, self._parts, self.recorder, self._refused)
+        await fresh.open()
+        before, self.generation = self.generation, fresh
+        self.permits.limit = config.gateway.max_concurrency
+        self.metrics.set("insource_config_info", 0, digest=config_digest(before.config))
+        self.report()
+        job = asyncio.ensure_future(before.close())
+        self._closing.add(job)
+        job.add_done_callback(self._closing.discard)
+
+    async def review(self, request_id: str) -> dict[str, object] | None:
+        """Return id, state and answer of a request that was kept for review; None where none was."""
+        found = await self.registry.call(lambda: asyncio.to_thread(self._parts.versions.review, request_id))
+        return None if found is None else {"id": found.request_id, "state": found.state, "answer": found.answer}
+
+    async def queue_review(
+        self, request_id: str, task: str, text: str, suggestion: str | None, score: float | None
+    ) -> None:
+        """Queue a request for a person; raise StoreError where that is not possible."""
+        ask = self._parts.versions.ask_review
+        await self.registry.call(
+            lambda: asyncio.to_thread(ask, request_id, task, text, suggestion, self.clock(), score)
+        )
 
     async def watch(self) -> None:
         """Follow the registry, and erase what has outlived its retention, until cancelled."""
@@ -81,42 +86,50 @@ class Gateway:
         purge_at = loop.time()
         while True:
             try:
-                if await self.serving.refresh():
+                if await self.generation.serving.refresh():
                     self.report_versions()
                 if loop.time() >= purge_at:
                     purge_at = loop.time() + PURGE_SECONDS
-                    await self._parts.ledger.purge(self.clock())
+                    await self._purge()
             except StoreError as error:
                 _LOG.warning("%s", error)
             except Exception:
                 _LOG.exception("following the registry failed; it is tried again")
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _purge(self) -> None:
+        """Erase what has outlived its retention; every worker does, and what one erased is no work for the next."""
+        await self._parts.ledger.purge(self.clock())
+        kept = timedelta(days=self.config.store.retention_days)
+        await asyncio.to_thread(self._parts.versions.purge_reviews, self.clock(), kept)
+
+    def report(self) -> None:
+        """Say which configuration and which versions serve."""
+        self.metrics.set("insource_config_info", 1, digest=config_digest(self.config))
+        self.metrics.set("insource_config_loaded_seconds", self.clock().timestamp())
+        self.report_versions()
+
     def report_versions(self) -> None:
         """Set the gauge of active versions."""
-        for name, stack in self.serving.snapshot.stacks.items():
+        for name, stack in self.generation.serving.snapshot.stacks.items():
             self.metrics.set("insource_active_version", stack.version.version if stack.version else 0, task=name)
 
-    def _upstream_of(self, task: Task | None) -> UpstreamConfig | None:
-        if task is not None and task.upstream is not None:
-            return self.config.upstreams.get(task.upstream)
-        return self.config.default_upstream
+    async def count_reviews(self) -> None:
+        """Set the gauge of requests that wait for a person; it stays where the registry does not say."""
+        with suppress(StoreError):
+            waiting = await self.registry.call(lambda: asyncio.to_thread(self._parts.versions.waiting_reviews))
+            self.metrics.set("insource_reviews_waiting", waiting)
 
-    def _build(self, task: Task | None, active: Active | None) -> tuple[Chooser, UpstreamConfig | None]:
-        upstream = self._upstream_of(task)
-        backend = self._upstreams.get(upstream.name) if upstream else None
-        if task is None:
-            return Cascade(None, upstream=backend, clock=self.clock), upstream
-        stack = build_task(
-            task,
-            active=active,
-            upstream=backend,
-            upstream_model=upstream_model_of(task, upstream.model if upstream else None),
-            record=partial(self.recorder.found, task),
-            coin=self._parts.coin,
-            clock=self.clock,
-        )
-        return stack, upstream
+    def observe(self) -> None:
+        """Set the gauges that are read rather than counted."""
+        self.metrics.set("insource_ledger_waiting", self._parts.ledger.waiting)
+        self.metrics.set("insource_ledger_lost_rows", self._parts.ledger.lost)
+        for name, state in self.generation.upstreams.states().items():
+            self.metrics.set("insource_upstream_breaker_open", 0 if state == "closed" else 1, upstream=name)
+
+    async def close(self) -> None:
+        """Close the generation and those before it, each after its last request."""
+        await asyncio.gather(self.generation.close(), *self._closing, return_exceptions=True)
 
     def _refused(self, version: SpecialistVersion, detail: str) -> None:
         self.metrics.add("insource_artifacts_refused_total", task=version.task)
@@ -130,22 +143,18 @@ async def open_gateway(parts: Parts) -> AsyncIterator[Gateway]:
 
     Raises ConfigError for a missing key, StoreError for an unreadable registry.
     """
-    async with AsyncExitStack() as opened:
-        upstreams = open_upstreams(parts.config)
-        for upstream in upstreams.values():
-            await opened.enter_async_context(upstream)
-        gateway = Gateway(parts, upstreams)
-        await gateway.serving.refresh()
-        gateway.report_versions()
-        watch = asyncio.ensure_future(gateway.watch())
-        gateway.ready = True
-        try:
-            yield gateway
-        finally:
-            gateway.ready = False
-            watch.cancel()
-            await asyncio.wait((watch,))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(AUDIT_SECONDS, parts.config.gateway.drain_s)):
-                    await gateway.serving.close()
-            gateway.recorder.flush()
+    gateway = Gateway(parts)
+    await gateway.generation.open()
+    gateway.report()
+    watch = asyncio.ensure_future(gateway.watch())
+    gateway.ready = True
+    try:
+        yield gateway
+    finally:
+        gateway.ready = False
+        watch.cancel()
+        await asyncio.wait((watch,))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(AUDIT_SECONDS, gateway.config.gateway.drain_s)):
+                await gateway.close()
+        gateway.recorder.flush()

@@ -5,22 +5,24 @@ It turns an exchange into the ledger's rows and the metrics' counts; it takes no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from time import perf_counter
+from typing import Protocol
 
 from insource.backends.reply import Reply
 from insource.cascade.audit_sample import Finding
 from insource.cascade.choice import Choice
-from insource.config import UpstreamConfig
+from insource.config import Config, UpstreamConfig
 from insource.errors import StoreError
 from insource.gateway.metrics import Metrics
 from insource.gateway.money import MeanCost, cost_of
+from insource.gateway.spans import Spans, Token
 from insource.inputs import text_of
-from insource.store.ledger import Ledger
-from insource.types import Content, Outcome, Request, Settlement, Task
+from insource.store.writer import LedgerWriter
+from insource.types import Content, Decision, Outcome, Reason, Request, Settlement, Task, WhenKept
 
 Energy = Callable[[str, float], float | None]
 """Takes what served and for how many seconds; returns joules, or None where nothing is known."""
@@ -28,13 +30,41 @@ Energy = Callable[[str, float], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One decided request: what it belongs to, what was chosen, and when (perf_counter) it arrived."""
+    """One decided request: what it belongs to, what was chosen, which upstreams there are, and when it arrived.
+
+    `started` is of perf_counter; `token` holds its spans, None where none are kept.
+    """
 
     request: Request
     task: Task | None
-    upstream: UpstreamConfig | None
+    upstreams: Mapping[str, UpstreamConfig]
     choice: Choice
     started: float
+    token: Token | None = None
+
+
+class Surroundings(Protocol):
+    """What the recorder needs of the gateway's parts."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration at the start: when a decision must be durable cannot change while the gateway runs."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """The time now, UTC."""
+        ...
+
+    @property
+    def energy(self) -> Energy:
+        """Joules."""
+        ...
+
+    @property
+    def spans(self) -> Spans:
+        """Where requests are traced."""
+        ...
 
 
 class Recorder:
@@ -44,21 +74,30 @@ class Recorder:
     upstream was asked for it as well, so that nothing was saved.
     """
 
-    def __init__(self, ledger: Ledger, metrics: Metrics, clock: Callable[[], datetime], energy: Energy) -> None:
+    def __init__(self, ledger: LedgerWriter, metrics: Metrics, parts: Surroundings) -> None:
         self._ledger = ledger
         self._metrics = metrics
-        self._clock = clock
-        self._energy = energy
+        self._clock = parts.clock
+        self._energy = parts.energy
+        self._spans = parts.spans
+        self._waits = parts.config.store.record == "before_reply"
         self._mean = MeanCost()
         self._held: dict[str, tuple[Exchange, Settlement]] = {}
         self._early: dict[str, Finding] = {}
 
     async def decided(self, exchange: Exchange) -> None:
-        """Return once the decision is durable; raise StoreError or Overloaded where it is not: then nothing is sent."""
+        """Return once the decision is durable; raise StoreError or Overloaded where it is not: then nothing is sent.
+
+        With `record = "after_reply"` it is queued; while the ledger fails it is waited for, and refused, as else.
+        """
         answer = exchange.choice.answer
         content = self._content(exchange, answer=answer.content if answer else None)
+        decision, kept = exchange.choice.decision, _kept(exchange.task)
         try:
-            await self._ledger.append(exchange.choice.decision, content, keep_text=_kept(exchange.task))
+            if self._waits or self._ledger.failing is not None:  # an append that succeeds ends the failing
+                await self._ledger.append(decision, content, keep_text=kept)
+            else:
+                self._ledger.note(decision, content, keep_text=kept)
         except StoreError as error:
             self._metrics.add("insource_ledger_failures_total", code=error.code)
             raise
@@ -72,30 +111,33 @@ class Recorder:
         reply: Reply | None = None,
         seconds: float = 0.0,
         detail: str | None = None,
+        attempts: int | None = None,
     ) -> None:
-        """Record what became of a request; `seconds` is how long what served it took, `reply` the upstream's."""
+        """Record what became of a request; `seconds` is how long what served it took, `reply` the upstream's.
+
+        `attempts` is how often upstreams were asked, None where none was.
+        """
         decision = exchange.choice.decision
         accepted = decision.outcome is Outcome.ACCEPTED
         usage = reply.usage if reply else None
-        cost = Decimal(0) if accepted else cost_of(usage, exchange.upstream)
-        total = perf_counter() - exchange.started
         settlement = Settlement(
             request_id=decision.request_id,
             time=self._clock(),
             status=status,
             served_by=served_by,
-            seconds=total,
+            seconds=perf_counter() - exchange.started,
             upstream_seconds=None if accepted else seconds,
             usage=usage,
-            cost=cost,
-            cost_saved=self._mean.of(decision.task) if accepted and decision.task else None,
+            cost=self._cost(exchange, served_by, reply),
+            cost_saved=self._saved(decision),
             joules=self._energy(served_by, seconds),
             detail=detail,
         )
-        self._count(exchange, settlement)
-        if not accepted:
+        self._count(exchange, settlement, attempts)
+        self._spans.end(exchange.token, decision, settlement, attempts=attempts)
+        if not accepted or decision.tier is not None:
             self._spent(exchange, settlement)
-        if accepted and decision.audited:
+        if accepted and decision.audited and exchange.choice.scored is not None:
             self._hold(exchange, settlement)
         else:
             content = self._content(exchange, reply=reply) if reply and reply.content is not None else None
@@ -125,6 +167,18 @@ class Recorder:
             self._settle_audited(exchange, settlement, None)
         self._held.clear()
 
+    def _cost(self, exchange: Exchange, served_by: str, reply: Reply | None) -> Decimal | None:
+        """Return what the request cost: nothing where no upstream had a part in it, None where nobody knows."""
+        decision = exchange.choice.decision
+        if decision.outcome is Outcome.KEPT or (decision.outcome is Outcome.ACCEPTED and decision.tier is None):
+            return Decimal(0)
+        return cost_of(reply.usage if reply else None, exchange.upstreams.get(decision.tier or served_by))
+
+    def _saved(self, decision: Decision) -> Decimal | None:
+        """Return what an accepted answer saved; None where nothing is known, or nothing could have been bought."""
+        bought = decision.outcome is Outcome.ACCEPTED and decision.reason is not Reason.KEPT_LOCAL
+        return self._mean.of(decision.task) if bought and decision.task else None
+
     def _hold(self, exchange: Exchange, settlement: Settlement) -> None:
         early = self._early.pop(settlement.request_id, None)
         if early is None:
@@ -133,25 +187,31 @@ class Recorder:
             self._settle_audited(exchange, settlement, early)
 
     def _settle_audited(self, exchange: Exchange, settlement: Settlement, finding: Finding | None) -> None:
-        usage = finding.usage if finding else None
-        cost = cost_of(usage, exchange.upstream)
-        settlement = replace(settlement, usage=usage, cost=cost, cost_saved=Decimal(0))
-        self._spent(exchange, settlement)
-        self._ledger.settle(settlement)
+        usage, asked_by = (finding.usage, finding.served_by) if finding else (None, None)
+        cost = cost_of(usage, exchange.upstreams.get(asked_by or ""))
+        if settlement.cost is None or cost is None:
+            cost = None
+        else:
+            cost += settlement.cost
+        audited = replace(settlement, usage=usage, cost=cost, cost_saved=Decimal(0))
+        self._spent(exchange, audited, asked_by)
+        self._ledger.settle(audited)
 
-    def _spent(self, exchange: Exchange, settlement: Settlement) -> None:
-        """Count what the upstream took for a request."""
-        upstream, usage = exchange.upstream, settlement.usage
+    def _spent(self, exchange: Exchange, settlement: Settlement, served_by: str | None = None) -> None:
+        """Count what an upstream took for a request."""
+        usage = settlement.usage
         if settlement.status == 200 and exchange.task is not None:
             self._mean.learn(exchange.task.name, settlement.cost)
+        name = served_by or exchange.choice.decision.tier or settlement.served_by
+        upstream = exchange.upstreams.get(name)
         if upstream is None or usage is None:
             return
         for kind, tokens in (("prompt", usage.prompt_tokens), ("completion", usage.completion_tokens)):
-            self._metrics.add("insource_upstream_tokens_total", tokens, upstream=upstream.name, kind=kind)
+            self._metrics.add("insource_upstream_tokens_total", tokens, upstream=name, kind=kind)
         if settlement.cost is not None:
             self._metrics.add("insource_upstream_cost_total", float(settlement.cost), currency=upstream.currency)
 
-    def _count(self, exchange: Exchange, settlement: Settlement) -> None:
+    def _count(self, exchange: Exchange, settlement: Settlement, attempts: int | None) -> None:
         decision = exchange.choice.decision
         task, outcome = decision.task or "", decision.outcome.value
         self._metrics.add(
@@ -162,7 +222,13 @@ class Recorder:
             status=str(settlement.status),
         )
         self._metrics.observe("insource_request_seconds", settlement.seconds, task=task, outcome=outcome)
-        self._metrics.set("insource_ledger_lost_rows", self._ledger.lost)
+        if decision.reason is Reason.KEPT_LOCAL:
+            how = exchange.task.when_kept.value if exchange.task is not None else WhenKept.REFUSE.value
+            self._metrics.add("insource_kept_total", task=task, how=how)
+        if attempts is not None:
+            self._metrics.add("insource_upstream_attempts_total", attempts, upstream=settlement.served_by)
+            if attempts > 1:
+                self._metrics.add("insource_upstream_retries_total", attempts - 1, upstream=settlement.served_by)
 
     def _content(self, exchange: Exchange, *, answer: str | None = None, reply: Reply | None = None) -> Content:
         decision, task = exchange.choice.decision, exchange.task

@@ -123,7 +123,7 @@ class Replay:
             self._task,
             active=active,
             upstream=None,
-            upstream_model=None,
+            permits=lambda _: True,
             record=_record_nothing,
             coin=self._coin,
             pacer=self._pacer if active is not None else None,

@@ -22,6 +22,8 @@ from insource.types import Calibration, GuardResult
 
 MIN_RANKING = 0.75
 FEWEST_FOR_RANKING = 10
+SETTLED = 1e300
+"""A score above every threshold, and finite, as scores must be."""
 
 
 def calibrate(
@@ -34,6 +36,7 @@ def calibrate(
     confidence_level: float,
     method: str,
     min_ranking: float = MIN_RANKING,
+    settled: tuple[Any, Any] | None = None,
 ) -> Calibration:
     """Certify the lowest threshold that keeps `target_risk` and every guard, each at `confidence_level`.
 
@@ -45,16 +48,19 @@ def calibrate(
     everything, since nothing then hangs on the order. A result of None is a value with its reasons in `notes`.
     `GuardResult.held` is False where that guard alone leaves nothing to accept. Its `missed` and upper bound are those
     at the threshold of the result, or, where the guard let nothing through, at the one it forbade.
+    `settled`, bool (m,) and references (m,), are further requests whose outcome no threshold here can change: those
+    that an earlier tier accepted, true where with another answer, and those that go up whatever happens, false. They
+    count for the guards alone, which are about all requests with an answer, whichever tier accepts them.
     Raises ValueError for NaN scores, shapes that differ, or shares outside (0, 1).
     """
     values, flags = checked(scores, wrong)
     names = np.asarray(references)
     if names.shape != values.shape:
         raise ValueError(f"references have shape {names.shape}; expected {values.shape}, one for each score.")
-    rows_of = {answer: names == answer for answer in answers_guarded}
+    rows_of = {answer: _guarded(answer, values, flags, names, settled) for answer in answers_guarded}
     guards = {
-        answer: certify_guard(values[rows], flags[rows], limit=limit, confidence_level=confidence_level)
-        for (answer, limit), rows in zip(answers_guarded.items(), rows_of.values(), strict=True)
+        answer: certify_guard(*rows_of[answer], limit=limit, confidence_level=confidence_level)
+        for answer, limit in answers_guarded.items()
     }
     strictest = max((_floor(guard) for guard in guards.values()), default=-math.inf)
     band = certify(values, flags, target_risk=target_risk, confidence_level=confidence_level, at_least=strictest)
@@ -62,7 +68,7 @@ def calibrate(
     ranks = _ranks(ranking, flags, band, min_ranking)
     served = band if ranks else Certificate(None, 0, 0, band.rows, 0.0, None)
     results = tuple(
-        _result(answer, limit, guards[answer], band, values[rows_of[answer]], flags[rows_of[answer]], confidence_level)
+        _result(answer, limit, guards[answer], band, *rows_of[answer], confidence_level)
         for answer, limit in answers_guarded.items()
     )
     notes = [
@@ -85,6 +91,20 @@ def calibrate(
         guards=results,
         notes=tuple(notes),
     )
+
+
+def _guarded(
+    answer: Hashable, values: Floats, flags: Bools, names: NDArray[Any], settled: tuple[Any, Any] | None
+) -> tuple[Floats, Bools]:
+    """Return scores and flags of the rows with one reference; a settled one scores above every threshold."""
+    here = names == answer
+    if settled is None:
+        return values[here], flags[here]
+    wrong, references = np.asarray(settled[0], dtype=np.bool_), np.asarray(settled[1])
+    if wrong.shape != references.shape:
+        raise ValueError(f"{wrong.size} settled rows have {references.size} references; expected one for each.")
+    more = wrong[references == answer]
+    return np.append(values[here], np.full(more.size, SETTLED)), np.append(flags[here], more)
 
 
 def _floor(guard: GuardCertificate) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 
 from insource.errors import ArtifactDamaged, StoreError
 from insource.store import manifest as manifests
-from insource.store.sync import sync_folder, translated_files, write_synced
+from insource.store.sync import make_folder, sync_folder, translated_files, write_synced
 
 FOLDER = "artifacts"
 DRAFTS = ".drafts"
@@ -51,9 +51,8 @@ class ArtifactStore:
         self.folder = home / FOLDER
         self._drafts = self.folder / DRAFTS
         with translated_files(self.folder):
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self._drafts.mkdir(mode=0o700, exist_ok=True)
+            for each in (home, self.folder, self._drafts):
+                make_folder(each)
             self._sweep(clock() - STALE_SECONDS)
 
     @contextmanager

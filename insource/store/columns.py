@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from insource.types import Audit, Content, Decision, Outcome, Reason, Settlement, Usage
+from insource.types import Audit, Content, Decision, Outcome, Reason, Sensitivity, Settlement, Usage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -20,7 +20,7 @@ Values = tuple[Any, ...]
 
 DECISION = (
     "request_id, time, task, outcome, reason, version, digest, score, threshold, audited, audit_rate, detail, "
-    "content_digest"
+    "content_digest, tier, sensitivity"
 )
 SETTLEMENT = (
     "request_id, time, status, served_by, seconds, upstream_seconds, prompt_tokens, completion_tokens, cost, "
@@ -78,7 +78,7 @@ def decision_values(decision: Decision, digest: bytes | None) -> Values:
     return (
         decision.request_id, micros(decision.time), decision.task, decision.outcome, decision.reason,
         decision.version, decision.digest, decision.score, decision.threshold, decision.audited,
-        decision.audit_rate, plain(decision.detail), digest,
+        decision.audit_rate, plain(decision.detail), digest, decision.tier, decision.sensitivity,
     )  # fmt: skip
 
 
@@ -107,10 +107,11 @@ def act_values(act: Act) -> Values:
 
 def to_decision(row: Sequence[Any]) -> Decision:
     """Read the columns of DECISION."""
-    request_id, time, task, outcome, reason, version, digest, score, threshold, audited, rate, detail, _ = row
+    request_id, time, task, outcome, reason, version, digest, score, threshold, audited, rate, detail = row[:12]
+    tier, sensitivity = row[13:]
     return Decision(
         request_id, moment(time), Outcome(outcome), Reason(reason), task, version, digest, score, threshold,
-        bool(audited), rate, detail,
+        bool(audited), rate, detail, tier, None if sensitivity is None else Sensitivity(sensitivity),
     )  # fmt: skip
 
 

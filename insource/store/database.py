@@ -13,11 +13,14 @@ from pathlib import Path
 import apsw
 
 from insource.errors import StoreError, StoreTooNew
+from insource.store.sync import make_folder
 from insource.store.translate import translated
 
 Migration = Callable[[apsw.Connection], None]
 
 OLDEST_SAFE_SQLITE = (3, 51, 3)
+MENDED_SERIES = {(3, 44): 6, (3, 50): 7}
+"""Older series into which the mend was taken, and the first release of each that has it."""
 BUSY_MILLISECONDS = 10_000
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 
@@ -56,19 +59,24 @@ def open_database(
 
 
 def check_sqlite(version: str) -> None:
-    """Raise StoreError where `version` has the WAL-reset bug (3.7.0 to 3.51.2), which loses committed writes."""
-    numbers = tuple(int(part) for part in version.split("."))
-    if numbers < OLDEST_SAFE_SQLITE:
-        raise StoreError(
-            f"SQLite {version} can lose committed writes (the WAL-reset bug). 3.51.3 or newer is needed. "
-            "Run `pip install --upgrade apsw`; its wheel brings a fixed SQLite."
-        )
+    """Raise StoreError where `version` has the WAL-reset bug (3.7.0 to 3.51.2), which loses committed writes.
+
+    3.44.6 and 3.50.7 and what follows in their series are mended; what cannot be read as a version is not trusted.
+    """
+    numbers = tuple(int(part) if part.isdecimal() else -1 for part in version.split("."))
+    mended = MENDED_SERIES.get((numbers[0], numbers[1] if len(numbers) > 1 else 0))
+    if numbers >= OLDEST_SAFE_SQLITE or (mended is not None and numbers[2:] >= (mended,)):
+        return
+    raise StoreError(
+        f"SQLite {version} can lose committed writes (the WAL-reset bug). 3.51.3 or newer is needed. "
+        "Run `pip install --upgrade apsw`; its wheel brings a fixed SQLite."
+    )
 
 
 def make_private(path: Path) -> None:
     """Create the file at `path` with mode 0600, and its folder with 0700 where it is missing."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -108,7 +116,11 @@ def _configure(connection: apsw.Connection, read_only: bool) -> None:
     if read_only:
         connection.execute("PRAGMA query_only = ON")
         return
-    connection.execute("PRAGMA journal_mode = WAL")
+    if (mode := connection.execute("PRAGMA journal_mode = WAL").get) != "wal":  # SQLite says so, and raises nothing
+        raise StoreError(
+            f"{connection.filename} stays in journal mode {mode!r}; it must be WAL, else a power cut undoes what was "
+            "acknowledged. Check the disk and its free space, and keep the file off network folders."
+        )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten, not only unlinked

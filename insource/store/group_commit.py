@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,24 +20,37 @@ from insource.errors import InsourceError, Overloaded, StoreError
 LOG = logging.getLogger("insource.store")
 
 
-class Job:
+class Job(ABC):
     """One caller's part of a commit; `commit` sets `value` or `error`.
 
     A `patient` job is kept and tried again while its error is one that passes (a full disk); others fail at once.
     """
 
-    __slots__ = ("error", "future", "loop", "patient", "payload", "value")
+    __slots__ = ("error", "loop", "patient", "payload", "value")
 
     def __init__(self, payload: Any, patient: bool, loop: asyncio.AbstractEventLoop | None) -> None:
         self.payload = payload
         self.patient = patient
         self.loop = loop
-        self.future: Any = _future() if loop is None else loop.create_future()
         self.value: Any = None
         self.error: Exception | None = None
 
+    @abstractmethod
     def resolve(self) -> None:
-        """Hand value or error to whoever waits; on the event loop's own thread where there is one."""
+        """Hand value or error to whoever waits; called on the event loop's own thread where there is one."""
+
+
+class Awaited(Job):
+    """A job with a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, payload: Any, patient: bool, loop: asyncio.AbstractEventLoop | None) -> None:
+        super().__init__(payload, patient, loop)
+        self.future: Any = _future() if loop is None else loop.create_future()
+
+    def resolve(self) -> None:
+        """Resolve the future."""
         if self.future.done():  # cancelled: nobody waits any more
             return
         if self.error is None:
@@ -80,14 +94,34 @@ class GroupCommit:
     async def commit(self, payload: Any) -> Any:
         """Return once `payload` is durable; raise its own error, or Overloaded where too many wait already."""
         self._admit()
-        return await self._put(Job(payload, False, asyncio.get_running_loop())).future
+        job = Awaited(payload, False, asyncio.get_running_loop())
+        self._put((job,))
+        return await job.future
 
     def submit(self, payload: Any, *, patient: bool) -> Future[Any]:
         """Queue `payload` and return a future; patient jobs belong to work already admitted and are never refused."""
         if not patient:
             self._admit()
-        future: Future[Any] = self._put(Job(payload, patient, None)).future
+        job = Awaited(payload, patient, None)
+        self._put((job,))
+        future: Future[Any] = job.future
         return future
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Queue the jobs of one event loop, on its thread; those that cannot be taken are resolved with their error."""
+        taken, refused = list(jobs), []
+        error: InsourceError
+        try:
+            self._admit()
+        except Overloaded as full:
+            taken, refused, error = [job for job in jobs if job.patient], [job for job in jobs if not job.patient], full
+        try:
+            self._put(taken)
+        except StoreError as stopped:
+            refused, error = list(jobs), stopped
+        for job in refused:
+            job.error = error
+            job.resolve()
 
     def close(self) -> None:
         """Commit all that was queued, with one last try for what was held back, then end the thread."""
@@ -101,12 +135,12 @@ class GroupCommit:
                 "Try again in a second; if it lasts, the disk is too slow or full."
             )
 
-    def _put(self, job: Job) -> Job:
+    def _put(self, jobs: Sequence[Job]) -> None:
         with self._ending:  # so that nothing is queued once nobody will look at the queue again
             if self._stopped is not None:
                 raise again(self._stopped)
-            self._queue.put(job)
-        return job
+            for job in jobs:
+                self._queue.put(job)
 
     def _run(self) -> None:
         batch: list[Job] = []

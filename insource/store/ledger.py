@@ -5,27 +5,29 @@ It does not know why a decision was taken, and it reads nothing back; `ledger_re
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import apsw
 
 from insource.errors import StoreBusy, StoreError, StoreFull
 from insource.store import columns, migrations
 from insource.store.columns import Act, Values
-from insource.store.contents import content_rows
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
 from insource.store.group_commit import GroupCommit, Job, again
 from insource.store.insert import insert_rows
 from insource.store.lock import WriterLock
+from insource.store.rows import RowMaker
 from insource.store.translate import translated
 from insource.types import Audit, Content, Decision, Settlement
 
+LOG = logging.getLogger("insource.store")
 FILE = "ledger.db"
 LOCK = "ledger.lock"
 LAST_SEQ = """
@@ -33,8 +35,6 @@ SELECT max(coalesce((SELECT max(seq) FROM decisions), 0), coalesce((SELECT max(s
            coalesce((SELECT max(seq) FROM audits), 0), coalesce((SELECT max(seq) FROM acts), 0))
 """
 ERASED_AT_ONCE = 2_000
-
-Rows = tuple[tuple[str, Values], ...]
 
 
 class Ledger:
@@ -46,10 +46,12 @@ class Ledger:
         self._lock = lock
         self._connection = connection
         self._clock = clock
-        self._retention = retention
+        self._rows = RowMaker(retention)
         self._seq = 0
+        self.failing: StoreError | None = None
         self._commits = GroupCommit(self._commit, bound=bound)
         self._closed = False
+        self._noted_lost = 0
 
     @classmethod
     def open(cls, home: Path, *, clock: Callable[[], datetime], retention_days: int = 30,
@@ -87,12 +89,16 @@ class Ledger:
         With `content` the row carries its salted digest; with `keep_text` the text itself is kept until it expires.
         Raises StoreFull, StoreError (an identifier used before), Overloaded; then the row is not in the ledger.
         """
-        await self._commits.commit(self._rows("decisions", columns.decision_values, decision, content, keep_text))
+        await self._commits.commit(self._rows.decision(decision, content, keep_text))
 
     def append_now(self, decision: Decision, content: Content | None = None, *, keep_text: bool = False) -> None:
         """Do the same, blocking; for the command line, never on an event loop."""
-        rows = self._rows("decisions", columns.decision_values, decision, content, keep_text)
-        self._commits.submit(rows, patient=False).result()
+        self._commits.submit(self._rows.decision(decision, content, keep_text), patient=False).result()
+
+    def note(self, decision: Decision, content: Content | None = None, *, keep_text: bool = False) -> None:
+        """Queue the decision and return; see `LedgerWriter.note`. Raises Overloaded, or StoreError once closed."""
+        rows = self._rows.decision(decision, content, keep_text)
+        self._commits.submit(rows, patient=False).add_done_callback(self._noted)
 
     def settle(
         self, settlement: Settlement, content: Content | None = None, *, keep_text: bool = False
@@ -102,20 +108,26 @@ class Ledger:
         Never refused while the writer lives; while the disk is full it is kept and tried again. `content` carries
         an answer that was not known when the decision was written.
         """
-        rows = self._rows("settlements", columns.settlement_values, settlement, content, keep_text)
-        return self._commits.submit(rows, patient=True)
+        return self._commits.submit(self._rows.settlement(settlement, content, keep_text), patient=True)
 
     def audit(self, audit: Audit, content: Content | None = None, *, keep_text: bool = False) -> Future[None]:
         """Queue what the audit sample learned; as `settle`."""
-        rows = self._rows("audits", columns.audit_values, audit, content, keep_text)
-        return self._commits.submit(rows, patient=True)
+        return self._commits.submit(self._rows.audit(audit, content, keep_text), patient=True)
 
     def act(
         self, who: str, what: str, subject: str, detail: str | None = None, *, patient: bool = True
     ) -> Future[None]:
         """Queue an administrative act at the clock's time; as `settle`."""
         act = Act(self._clock(), who, what, subject, detail)
-        return self._commits.submit((("acts", columns.act_values(act)),), patient=patient)
+        return self._commits.submit(self._rows.act(act), patient=patient)
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs whose payload is rows, of one event loop and on its thread; for the `LedgerServer`."""
+        self._commits.put(jobs)
+
+    def now(self) -> datetime:
+        """Return the clock's time."""
+        return self._clock()
 
     async def purge(self, now: datetime) -> int:
         """Erase contents that expired by `now`, record it as an act, and return how many rows went.
@@ -130,9 +142,7 @@ class Ledger:
             if erased < ERASED_AT_ONCE:
                 break
         if total:
-            await self._commits.commit(
-                (("acts", columns.act_values(Act(now, "insource", "purge", "contents", f"{total} expired"))),)
-            )
+            await self._commits.commit(self._rows.act(Act(now, "insource", "purge", "contents", f"{total} expired")))
         await self._commits.commit(self._empty_log)
         return total
 
@@ -143,22 +153,22 @@ class Ledger:
 
     @property
     def lost(self) -> int:
-        """How many settlements, audits and acts could not be written, in this process."""
-        return self._commits.lost
+        """How many settlements, audits, acts and noted decisions could not be written, in this process."""
+        return self._commits.lost + self._noted_lost
 
     def close(self) -> None:
         """Write all that is queued, then give up the writer's role; raise StoreError where rows were lost."""
         if self._closed:
             return
         self._closed = True
-        before = self._commits.lost
+        before = self.lost
         self._commits.close()
         self._connection.close()
         self._lock.release()
-        if lost := self._commits.lost - before:
+        if lost := self.lost - before:
             raise StoreError(
-                f"{lost} settlements, audits or acts could not be written to {self.path} before it was closed; their "
-                "decisions will read as aborted. The log says why."
+                f"{lost} rows (settlements, audits, acts or noted decisions) could not be written to {self.path} "
+                "before it was closed; decisions without a settlement will read as aborted. The log says why."
             )
 
     def __enter__(self) -> Self:
@@ -169,12 +179,13 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _rows(self, table: str, values: Callable[[Any, bytes | None], Values], noun: Any, content: Content | None,
-              keep_text: bool) -> Rows:  # fmt: skip
-        if content is None:
-            return ((table, values(noun, None)),)
-        digest, kept = content_rows(content, self._retention, keep_text)
-        return ((table, values(noun, digest)), ("contents", kept))
+    def _noted(self, future: Future[None]) -> None:
+        """Run on the writer's thread when a noted decision is durable or lost."""
+        error = future.exception()
+        if error is not None:
+            self._noted_lost += 1
+            self.failing = error if isinstance(error, StoreError) else StoreError(f"{type(error).__name__}: {error}")
+            LOG.error("a decision was not written to the ledger: %s", error)
 
     def _commit(self, jobs: list[Job]) -> None:
         """Run on the writer's thread: all queued rows in one transaction, then the other work one by one."""
@@ -201,6 +212,7 @@ class Ledger:
                 for table, rows in tables.items():  # decisions first: the others refer to them
                     insert_rows(self._connection, table, rows)
             self._seq = seq
+            self.failing = None
         except (StoreFull, StoreBusy) as error:
             for job in jobs:
                 job.error = again(error)

@@ -54,6 +54,11 @@ SELECT content_digest FROM audits WHERE request_id = ?1
 """
 
 
+_NAMES = columns.DECISION.split(", ")
+_DIGEST = _NAMES.index("content_digest")
+_SETTLED = 1 + len(_NAMES)  # where SELECT has the settlement's number
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
     """One decision and what followed. `content` is None where only the digest was kept, or it has been erased.
@@ -149,16 +154,16 @@ class LedgerReader:
             after = rows[-1].seq
 
     def _read(self, row: tuple[Any, ...]) -> LedgerRow:
-        decision, settlement, aborted = row[1:14], row[15:28], row[28]
+        decision, settled, settlement, aborted = row[1:_SETTLED], row[_SETTLED], row[_SETTLED + 1 : -1], row[-1]
         request_id = decision[0]
         audits = self._connection.execute(AUDITS, (request_id,)).fetchall()
         parts = self._connection.execute(CONTENTS, (request_id,)).fetchall()
         return LedgerRow(
             seq=row[0],
             decision=columns.to_decision(decision),
-            settlement=None if row[14] is None else columns.to_settlement(settlement),
+            settlement=None if settled is None else columns.to_settlement(settlement),
             audits=tuple(columns.to_audit(audit) for audit in audits),
             content=columns.to_content(request_id, parts),
-            content_digest=decision[-1],
+            content_digest=decision[_DIGEST],
             aborted=bool(aborted),
         )

@@ -48,3 +48,21 @@ class WriterLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def owner_of(path: Path) -> int | None:
+    """Return the id of the process that holds the lock at `path` now, None where none does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        return int(owner) if owner.isdigit() else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None

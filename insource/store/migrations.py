@@ -89,6 +89,11 @@ CREATE TRIGGER contents_are_not_changed BEFORE UPDATE ON contents
 BEGIN SELECT RAISE(ABORT, 'contents are written once and erased, never changed'); END;
 """
 
+TIER_AND_SENSITIVITY = """
+ALTER TABLE decisions ADD COLUMN tier TEXT;         -- the upstream in the house that was asked last
+ALTER TABLE decisions ADD COLUMN sensitivity TEXT;  -- how far the text was allowed to travel
+"""
+
 REGISTRY_TABLES = """
 CREATE TABLE versions (
     task TEXT NOT NULL,
@@ -117,6 +122,33 @@ CREATE TABLE acts (
 ) STRICT;
 """
 
+REVIEW_TABLES = """
+CREATE TABLE reviews (               -- kept requests that wait, or waited, for a person
+    request_id TEXT PRIMARY KEY,
+    time INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    text TEXT,                       -- NULL once erased, as is the suggestion
+    suggestion TEXT,
+    score REAL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'answered', 'dismissed')),
+    answer TEXT,
+    who TEXT,
+    answered_at INTEGER,             -- when it was answered or dismissed
+    CHECK ((state = 'answered') = (answer IS NOT NULL)),
+    CHECK ((state = 'waiting') = (who IS NULL) AND (state = 'waiting') = (answered_at IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reviews_by_state ON reviews (state, time);
+CREATE TRIGGER reviews_are_closed_once BEFORE UPDATE OF state, answer, who, answered_at ON reviews
+WHEN OLD.state <> 'waiting' BEGIN SELECT RAISE(ABORT, 'a review is answered or dismissed once'); END;
+CREATE TRIGGER reviews_keep_their_question BEFORE UPDATE OF request_id, time, task, score ON reviews
+BEGIN SELECT RAISE(ABORT, 'of a review only the answer is added'); END;
+CREATE TRIGGER review_texts_are_erased_only BEFORE UPDATE OF text, suggestion ON reviews
+WHEN NEW.text IS NOT NULL OR NEW.suggestion IS NOT NULL OR OLD.state = 'waiting'
+BEGIN SELECT RAISE(ABORT, 'the text of a closed review is erased, never changed'); END;
+CREATE TRIGGER reviews_are_not_deleted BEFORE DELETE ON reviews
+BEGIN SELECT RAISE(ABORT, 'reviews are never deleted'); END;
+"""
+
 
 def _ledger_1(connection: apsw.Connection) -> None:
     connection.execute(LEDGER_TABLES)
@@ -129,5 +161,13 @@ def _registry_1(connection: apsw.Connection) -> None:
     connection.execute(APPEND_ONLY.format(table="acts"))
 
 
-LEDGER: list[Migration] = [_ledger_1]
-REGISTRY: list[Migration] = [_registry_1]
+def _ledger_2(connection: apsw.Connection) -> None:
+    connection.execute(TIER_AND_SENSITIVITY)
+
+
+def _registry_2(connection: apsw.Connection) -> None:
+    connection.execute(REVIEW_TABLES)
+
+
+LEDGER: list[Migration] = [_ledger_1, _ledger_2]
+REGISTRY: list[Migration] = [_registry_1, _registry_2]

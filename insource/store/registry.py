@@ -1,6 +1,7 @@
 """The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
 
-It does not know what makes a version good enough to promote. Every write is one short transaction.
+It does not know what makes a version good enough to promote. Every write is one short transaction. The queue of kept
+requests lies in the same file; what is done with it stands in `reviews`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import msgspec
 from insource.errors import UnknownTask, UnknownVersion
 from insource.store import columns, migrations
 from insource.store.columns import Act
-from insource.store.database import open_database, transaction
+from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
+from insource.store.reviews import INSERT_ACT, Reviews
 from insource.store.translate import translated
 from insource.types import Calibration, SpecialistVersion, Stage
 
@@ -27,11 +29,10 @@ FILE = "registry.db"
 VERSION = "task, version, family, digest, stage, created, calibration, lineage"
 SELECT = f"SELECT {VERSION} FROM versions WHERE task = ?"
 INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_ACT = f"INSERT INTO acts ({columns.ACT}) VALUES (?, ?, ?, ?, ?)"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
-class Registry:
+class Registry(Reviews):
     """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
 
     Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or
@@ -118,7 +119,7 @@ class Registry:
         return self.get(task, version)
 
     def acts(self, subject: str | None = None) -> tuple[Act, ...]:
-        """Return who promoted what (`subject` is NAME@V), oldest first."""
+        """Return who promoted what (`subject` is NAME@V) and who answered which review (its id), oldest first."""
         return tuple(columns.to_act(row) for row in self._read(ACTS, (subject,)))
 
     def changed(self) -> int:
@@ -149,6 +150,14 @@ class Registry:
     def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
         with self._lock, translated(self.path, self._connection):
             return self._connection.execute(statement, values).fetchall()
+
+    def _empty_log(self) -> None:
+        with self._lock, translated(self.path, self._connection):
+            self._connection.set_busy_timeout(0)  # another process in the way must not hold up this one
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._connection.set_busy_timeout(BUSY_MILLISECONDS)
 
     def _set_stage(self, version: SpecialistVersion, stage: Stage) -> None:
         self._connection.execute(

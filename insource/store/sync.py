@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises StoreFull or StoreError, after which what `path` held is there still.
     """
     with translated_files(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
         draft = Path(name)
         try:
@@ -45,6 +45,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder with mode 0700, and those above it that are missing; their names are synced before it returns."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in missing:
+        with suppress(PermissionError):  # a folder above that this user may enter and write, but not list
+            sync_folder(each.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,9 +18,10 @@ DIGITS = 100  # enough that no sum of money is ever rounded
 CHOSEN = "d.time >= :since AND (:task IS NULL OR d.task = :task)"
 COUNTS = f"SELECT outcome, reason, count(*) FROM decisions d WHERE {CHOSEN} GROUP BY 1, 2"
 VERSIONS = f"""
-SELECT d.task, d.version, sum(d.outcome = 'accepted'), sum(d.audited), count(a.seq) FILTER (WHERE a.accepted),
+SELECT d.task || coalesce('/' || d.tier, ''), d.version, sum(d.outcome = 'accepted' AND d.reason = 'above_threshold'),
+       sum(d.audited), count(a.seq) FILTER (WHERE a.accepted),
        count(a.agrees) FILTER (WHERE a.accepted), count(*) FILTER (WHERE a.accepted AND a.agrees = 0)
-FROM decisions d LEFT JOIN audits a ON a.request_id = d.request_id AND a.task = d.task AND a.version = d.version
+FROM decisions d LEFT JOIN audits a ON a.request_id = d.request_id AND a.version = d.version
 WHERE {CHOSEN} AND d.version IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2
 """
 SETTLED = f"""
@@ -41,6 +42,8 @@ WHERE {CHOSEN} AND d.outcome = :outcome ORDER BY 1
 @dataclass(frozen=True, slots=True)
 class VersionTotals:
     """One version's figures: `audited` accepted answers were audited, `compared` of them with a reference at hand.
+
+    `task` is "TASK/HOUSE" for a tier in the house. `accepted` leaves out what lies outside the promise.
 
     `coin` counts all of its requests that the audit coin picked, accepted or not.
     """

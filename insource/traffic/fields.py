@@ -90,6 +90,9 @@ def reply_of(response: Any) -> Any:
         return _content_of(message.get("content") if isinstance(message, dict) else first.get("text"))
     if isinstance(response.get("message"), dict):
         return _content_of(response["message"].get("content"))
+    if isinstance(response.get("output"), list) and response.get("object") == "response":
+        items = [item for item in response["output"] if isinstance(item, dict) and item.get("type") == "message"]
+        return _content_of([part for item in items for part in item.get("content") or () if isinstance(part, dict)])
     if "content" in response and ("role" in response or len(response) == 1):
         return _content_of(response["content"])
     return response if response and not response.get("error") else None
@@ -115,13 +118,21 @@ def unpacked(value: Any) -> Any:
     return inner if known else value
 
 
+_TOKENS = (
+    ("prompt_tokens", "completion_tokens"),
+    ("input_tokens", "output_tokens"),
+    ("promptTokens", "completionTokens"),
+    ("input", "output"),
+)
+
+
 def usage_of(reply: Any) -> Usage | None:
-    """Return the tokens a reply used, under the names of OpenAI or of Langfuse; None where they are not told."""
+    """Return the tokens a reply used, by OpenAI's, Anthropic's or Langfuse's names; None where they are not told."""
     found = reply.get("usage") if isinstance(reply, Mapping) else None
     found = found if isinstance(found, Mapping) else reply
     if not isinstance(found, Mapping):
         return None
-    for names in (("prompt_tokens", "completion_tokens"), ("promptTokens", "completionTokens"), ("input", "output")):
+    for names in _TOKENS:
         counts: list[Any] = [found.get(name) for name in names]
         if all(type(count) is int and count >= 0 for count in counts):
             return Usage(*counts)

@@ -15,6 +15,7 @@ from insource.errors import DataError, TrafficError
 from insource.traffic.fields import BadShape, answer_of, kind_of, messages_of, name_of, time_of
 from insource.traffic.lines import MAX_LINE_BYTES, Line, LineFile
 from insource.traffic.shapes import parts_of
+from insource.traffic.wire import headers_of
 from insource.types import Example, Request
 
 SHOWN = 10
@@ -135,6 +136,7 @@ def _example(line: Line, stem: str) -> Example:
         messages_of(parts.messages),
         model,
         parts.fields,
+        headers_of(parts.headers),
         stream=parts.fields.get("stream") is True,
     )
     return Example(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from insource.traffic.fields import BadShape, kind_of, object_of, reply_of, unpacked, usage_of
+from insource.traffic.wire import ASKED_FORMATS, conversation_of
 
 Line = Mapping[str, Any]
 
@@ -27,6 +28,7 @@ class Parts(NamedTuple):
     model: Any = None
     fields: Mapping[str, Any] = {}
     usage: Any = None
+    headers: Any = None
 
 
 class Shape(NamedTuple):
@@ -38,11 +40,12 @@ class Shape(NamedTuple):
 
 
 def own(line: Line) -> Parts:
-    """`{"text" | "messages", "answer" | "label", "gold", "task", "time", "group"}`; other keys are ignored.
+    """`{"text" | "messages", "answer" | "label", "gold", "task", "time", "group"}`; of other keys only the model, the
+    headers, `system` and the format asked for are read, as they stand in a request's body.
 
     Without an answer, messages that end with the assistant's (as in files for tuning) hold the answer there.
     """
-    messages = line["text"] if line.get("text") is not None else line.get("messages")
+    messages = line["text"] if line.get("text") is not None else conversation_of(line)
     answer = line["answer"] if line.get("answer") is not None else line.get("label")
     if answer is None and isinstance(messages, list) and len(messages) > 1:
         last = messages[-1]
@@ -50,23 +53,37 @@ def own(line: Line) -> Parts:
             messages, answer = messages[:-1], reply_of({"choices": [{"message": last}]})
     if line.get("text") is not None and not isinstance(messages, str):
         raise BadShape(f"'text' is {kind_of(messages)}; text was expected")
+    fields = {key: line[key] for key in ASKED_FORMATS if key in line}
     return Parts(messages, answer, line.get("gold"), line.get("task"), line.get("time"), line.get("group"),
-                 line.get("model"))  # fmt: skip
+                 line.get("model"), fields, headers=line.get("headers"))  # fmt: skip
 
 
 def pair(line: Line) -> Parts:
-    """`{"request": {...}, "response": {...}}` of OpenAI's chat completions, each perhaps in a "body" as in batches."""
-    request = object_of(line.get("request") or line, "request")
-    request = object_of(request["body"], "body") if "messages" not in request and "body" in request else request
+    """`{"request": {...}, "response": {...}}` of chat completions, responses or messages, each perhaps in a "body" as
+    in batches, the request's headers beside it.
+    """
+    outer = request = object_of(line.get("request") or line, "request")
+    if "body" in request and "messages" not in request and "input" not in request:
+        request = object_of(request["body"], "body")
+    headers = outer.get("headers") or line.get("headers")
     response = line.get("response")
     body = response.get("body") if isinstance(response, dict) and "choices" not in response else response
     body = body if body is not None else response
     time = next((line[key] for key in ("time", "timestamp", "created_at") if line.get(key) is not None), None)
     if time is None and isinstance(body, dict):
         time = body.get("created")
-    fields = {key: value for key, value in request.items() if key not in ("messages", "model")}
-    return Parts(request.get("messages"), reply_of(body), line.get("gold"), line.get("task"), time, line.get("group"),
-                 request.get("model"), fields, usage_of(body))  # fmt: skip
+    fields = {key: value for key, value in request.items() if key not in ("messages", "model", "headers")}
+    return Parts(conversation_of(request), reply_of(body), line.get("gold"), line.get("task"), time, line.get("group"),
+                 request.get("model"), fields, usage_of(body), headers)  # fmt: skip
+
+
+def responses_body(line: Line) -> Parts:
+    """`{"model", "instructions", "input", "text", ...}`, the body of a request to /v1/responses, perhaps with an
+    "answer" and insource's other keys.
+    """
+    beside = {key: line[key] for key in ("gold", "task", "time", "group", "headers") if key in line}
+    request = {key: value for key, value in line.items() if key not in ("answer", "response", *beside)}
+    return pair({**beside, "request": request, "response": line.get("answer", line.get("response"))})
 
 
 def evals_sample(line: Line) -> Parts:
@@ -100,15 +117,19 @@ def langfuse(line: Line) -> Parts:
                  usage_of({"usage": usage}))  # fmt: skip
 
 
+_NEEDED = {"messages", "input"}
+
 SHAPES: tuple[Shape, ...] = (
     Shape("request/response pair", lambda line: isinstance(line.get("request"), dict), pair),
+    Shape("responses", lambda line: "input" in line and (isinstance(line.get("text"), dict) or "instructions" in line),
+          responses_body),
     Shape("text", lambda line: line.get("text") is not None, own),
     Shape("evals sample", lambda line: "input" in line and "ideal" in line, evals_sample),
     Shape("LiteLLM", lambda line: "messages" in line and "response" in line and "answer" not in line, litellm),
     Shape("messages", lambda line: line.get("messages") is not None, own),
-    Shape("batch", lambda line: isinstance(line.get("body"), dict) and "messages" in line["body"], pair),
+    Shape("batch", lambda line: isinstance(line.get("body"), dict) and not _NEEDED.isdisjoint(line["body"]), pair),
     Shape("Langfuse", lambda line: line.get("input") is not None, langfuse),
-)
+)  # fmt: skip
 
 
 def parts_of(line: Line) -> Parts:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.backends.model_files import read_arrays
 from insource.errors import DataError
 
 Array = NDArray[Any]
@@ -80,10 +81,9 @@ class Weights:
     def read(cls, path: Path) -> Weights:
         """Read a safetensors file of float32 or float16; raise DataError where it cannot be read."""
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
 
         try:
-            return cls(load_file(path), str(path))
+            return cls(read_arrays(path, links=True), str(path))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{path} cannot be read as safetensors ({error}); expected float32 or float16 weights. Fetch it again."

@@ -93,7 +93,7 @@ class Trained:
             "textless": self.snapshot.textless,
             "outside": self.snapshot.outside,
             "test": {"accuracy": test.accuracy, "macro_f1": test.macro_f1} if test else None,
-            "calibration": _told(calibration),
+            "calibration": told(calibration),
             "size_bytes": figures.size_bytes,
             "latency_ms": figures.latency(),
             "seconds": self.seconds,
@@ -122,18 +122,20 @@ def lineage_of(
         "test": figures.test.figures() if figures.test else None,
         "size_bytes": figures.size_bytes,
         "latency_ms": figures.latency(),
-        "packages": _packages(),
+        "packages": packages(),
     }
 
 
-def _told(calibration: Calibration | None) -> dict[str, Any] | None:
+def told(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return a certificate as `train --json` writes it."""
     if calibration is None:
         return None
     names = ("method", "threshold", "coverage", "risk_upper_bound", "target_risk", "confidence_level", "rows", "errors")
     return {**{name: getattr(calibration, name) for name in names}, "guards": [asdict(g) for g in calibration.guards]}
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """Return the versions of what computed: insource, Python, the machine and the numerical packages."""
     found = {"insource": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for name in PACKAGES:
         try:

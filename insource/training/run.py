@@ -20,6 +20,7 @@ from insource.inputs import InputSettings
 from insource.risk.scores import Scorer
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
+from insource.training import held_out
 from insource.training.develop import Developed, Promise, RowSet, certified, develop, guards_of, named
 from insource.training.evaluate import Evaluation, evaluate
 from insource.training.families import Material, check_family
@@ -94,6 +95,10 @@ def train(
     developed = _develop(material, snapshot, split, promise, recipe)
     busy(1, 1)
     artifact = _write(artifacts, developed, snapshot, task.name)
+    if len(developed.scores):
+        texts = [snapshot.texts[i] for i in split.learn]
+        said = named(developed.probabilities.argmax(axis=1), snapshot.answers.answers)
+        held_out.keep(home, artifact.digest, texts, said.tolist(), developed.scores.tolist())
     specialist = open_specialist(
         artifact.folder, artifact.manifest, name=task.name, digest=artifact.digest, trunk=room.get
     )

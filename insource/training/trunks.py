@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.backends.model_child import try_in_child
 from insource.backends.onnx import Trunk, Trunks
-from insource.errors import ArtifactDamaged
+from insource.backends.refused_file import RefusedFile
+from insource.errors import ArtifactDamaged, DataError
 from insource.store.artifacts import ArtifactStore
 from insource.store.sync import replacing
-from insource.training.base_models import DEFAULT_ENCODER, base_model
+from insource.training.base_models import DEFAULT_ENCODER, KNOWN, BaseModel, base_model
 from insource.training.students.contract import Progress
 
 Say = Callable[[str], Callable[[int, int | None], None]]
@@ -33,8 +35,9 @@ class TrunkRoom:
     def ensure(self, base: str = DEFAULT_ENCODER, precision: str = "int8") -> str:
         """Return the digest of the trunk made from `base`, fetched and built where it is not there yet.
 
-        Raises FetchError where the base model cannot be had, ArtifactDamaged where it cannot be built, StoreFull or
-        StoreError where there is no room for it.
+        A base whose digests are not pinned is loaded in a process of its own first. Raises FetchError where the base
+        model cannot be had, DataError where it is refused there, ArtifactDamaged where it cannot be built, StoreFull
+        or StoreError where there is no room for it.
         """
         from insource.training.encoder_graph import BUILDER, build_trunk
 
@@ -47,6 +50,8 @@ class TrunkRoom:
             except ArtifactDamaged:
                 note.unlink()
         model = base_model(base, cache=self._home / "cache", progress=self._say(f"fetching {base}"))
+        if base not in KNOWN:
+            _try(model)
         with self._store.draft() as folder:
             build_trunk(model, folder, precision, self._say(f"building {base} ({precision})"))
             digest = self._store.commit(folder, {"kind": "trunk", "base": model.name, "base_digest": model.digest})
@@ -78,6 +83,16 @@ class TrunkRoom:
             return found
 
         return embed
+
+
+def _try(base: BaseModel) -> None:
+    try:
+        try_in_child("base", base.folder)
+    except RefusedFile as error:
+        raise DataError(
+            f"The base model in {base.folder} is not used: {error}. A model.safetensors and a tokenizer.json that "
+            "can be loaded were expected. Fetch the model again, from a source you trust."
+        ) from error
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:

@@ -12,9 +12,10 @@ from insource.backends.scripted import Scripted, scripted_app
 from insource.backends.upstream import Upstream
 from insource.cascade.builder import Active, build_task
 from insource.cascade.cascade import Cascade
+from insource.cascade.tier import Tier
 from insource.gateway.server import ServerThread
 from insource.policy.egress import Egress
-from insource.types import Calibration, Message, Request, SpecialistVersion, Stage, Task
+from insource.types import Calibration, Message, Request, Sensitivity, SpecialistVersion, Stage, Task
 
 TEXTS = {f"text {n}": ("yes", "no", "perhaps")[n % 3] for n in range(6)}
 REQUESTS = [
@@ -27,6 +28,7 @@ REQUESTS = [
     )
     for n, text in enumerate(TEXTS)
 ]
+RATED = [replace(request, sensitivity=Sensitivity.INTERNAL) for request in REQUESTS]
 
 
 def specialist():
@@ -45,14 +47,17 @@ async def test_scripted():
 
 async def test_upstream_and_its_egress(upstream_url):
     await check_backend(lambda: Upstream("main", upstream_url), REQUESTS)
-    await check_backend(lambda: Egress(Upstream("main", upstream_url)), REQUESTS)
+    await check_backend(lambda: Egress(Upstream("main", upstream_url), frozenset(Sensitivity)), RATED)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, None])
 async def test_cascade_before_a_live_upstream(upstream_url, threshold):
     async with Upstream("main", upstream_url) as upstream:
         await check_backend(
-            lambda: Cascade(Task("triage"), specialist=specialist(), upstream=upstream, threshold=threshold), REQUESTS
+            lambda: Cascade(
+                Task("triage"), tiers=[Tier(specialist(), threshold)], upstream=upstream, permits=lambda _: True
+            ),
+            REQUESTS,
         )
 
 
@@ -72,7 +77,7 @@ async def test_audit_sample_before_a_live_upstream(upstream_url):
                 Task("triage", audit_rate=1.0),
                 active=active,
                 upstream=upstream,
-                upstream_model=None,
+                permits=lambda _: True,
                 record=record,
                 coin=lambda _: 0.0,
             )

@@ -1,6 +1,7 @@
 """A specialist behind the one contract, and the folders it refuses to open."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,17 @@ async def test_an_answer_is_written_as_the_teacher_writes_it(opened):
     assert (answer.content, answer.label, answer.served_by) == ('{"label": "Card"}', '"Card"', "specialist:triage@1")
     assert 0.0 <= answer.score <= 1.0 and answer.seconds["specialist"] >= 0.0 and answer.decision is None
     assert specialist.info.digest == "d" * 64
+
+
+async def test_a_moderation_alone_is_given_every_answers_probability(opened):
+    async with opened() as specialist:
+        plain = await specialist.answer(asking("my card was stolen"))
+        judged = await specialist.answer(replace(asking("my card was stolen"), dialect="moderations"))
+    assert plain.probabilities is None
+    assert (judged.label, judged.score, judged.content) == (plain.label, plain.score, plain.content)
+    assert tuple(judged.probabilities) == specialist.answers.answers
+    assert sum(judged.probabilities.values()) == pytest.approx(1.0)
+    assert max(judged.probabilities, key=judged.probabilities.get) == judged.label
 
 
 async def test_many_one_and_text_say_the_same(opened):

@@ -1,11 +1,25 @@
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from insource.backends.scripted import Scripted
-from insource.cascade.builder import Active, build_task, upstream_model_of
-from insource.types import Answer, Calibration, Match, Message, Relay, Request, SpecialistVersion, Stage, Task
+from insource.cascade.builder import Active, build_task
+from insource.errors import KeptLocal
+from insource.types import (
+    Answer,
+    Calibration,
+    Message,
+    Reason,
+    Relay,
+    Request,
+    SpecialistVersion,
+    Stage,
+    Task,
+    WhenKept,
+)
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CALIBRATION = Calibration("band", 0.05, 0.95, 100, 0.5, 0.5, 50, 0, 0.04, 0.9)
@@ -20,21 +34,20 @@ def ask(text, id="r1"):
     return Request(id, (Message("user", text),))
 
 
-def stack(upstream, audits, coin=lambda _: 0.0, record=None, **more):
+def stack(upstream, audits, coin=lambda _: 0.0, record=None, task=TASK, **more):
     async def keep(finding):
         audits.append((finding.audit, finding.usage))
 
     specialist = Scripted(SPECIALIST, score=lambda request, _: SCORES[request.messages[0].content], name="specialist")
     active = Active(VERSION, specialist, lambda raw: raw.lower() if raw.lower() in ("yes", "no") else None)
     return build_task(
-        TASK,
+        task,
         active=active,
         upstream=upstream,
-        upstream_model=None,
         record=record or keep,
         coin=coin,
         clock=lambda: NOW,
-        **more,
+        **{"permits": lambda _: True, **more},
     )
 
 
@@ -130,7 +143,7 @@ async def test_a_full_backlog_gives_up_the_reference_not_the_reply():
             [b'{"choices":[{"message":{"con', b'tent":"no"}}]}'],
             1,
             None,
-            "the reply is not in the chat completions format",
+            "the reply is not in the chat format",
         ),
     ],
 )
@@ -160,9 +173,49 @@ async def test_a_relayed_reply_is_read_as_it_passes(chunks, read, agrees, detail
     assert [(audit.accepted, audit.agrees, audit.detail) for audit, _ in audits] == [(False, agrees, detail)]
 
 
-def test_the_name_sent_up_is_the_tasks_own_first():
-    matching = Task("t", match=Match(models=("gpt-a",)))
-    assert upstream_model_of(Task("t", upstream_model="gpt-b"), "gpt-c") == "gpt-b"
-    assert upstream_model_of(matching, "gpt-c") == "gpt-c"
-    assert upstream_model_of(matching, None) == "gpt-a"
-    assert upstream_model_of(Task("t"), None) is None
+@pytest.mark.parametrize(("dialect", "body"), [
+    ("chat", b'{"choices":[{"message":{"content":"no"}}]}'),
+    ("messages", b'{"content":[{"type":"text","text":"no"}],"stop_reason":"end_turn"}'),
+])  # fmt: skip
+async def test_a_reply_that_is_there_as_a_whole_is_read_at_once_in_its_dialect(dialect, body):
+    audits = []
+
+    class Whole(Scripted):
+        async def answer(self, request):
+            async def send():
+                raise AssertionError("nobody has to iterate over it")
+                yield b""
+
+            async def close():
+                return None
+
+            return Answer("up", relay=Relay(200, (("Content-Type", "application/json"),), send(), close, body))
+
+    async with Whole({}) as upstream, stack(upstream, audits) as s:
+        answer = await s.answer(replace(ask("unsure"), dialect=dialect))
+        assert answer.relay.whole == body
+    assert [(audit.accepted, audit.agrees, audit.detail) for audit, _ in audits] == [(False, True, None)]
+
+
+async def test_what_may_not_leave_gets_no_reference():
+    audits = []
+    async with Scripted(REFERENCES) as upstream, stack(upstream, audits, permits=lambda _: False) as s:
+        assert (await s.answer(ask("sure"))).content == "yes"
+    assert [(audit.accepted, audit.agrees, audit.detail) for audit, _ in audits] == [
+        (True, None, "no reference: kept_local")
+    ]
+    assert upstream.asked == 0
+    async with Scripted(REFERENCES) as upstream, stack(upstream, audits) as s:  # the guard broken on purpose
+        await s.answer(ask("sure"))
+    assert upstream.asked == 1
+
+
+@pytest.mark.parametrize("when", list(WhenKept))
+async def test_a_kept_request_is_no_evidence(when):
+    """Neither the best answer nor a refusal: nobody may give such a request a reference."""
+    audits, task = [], replace(TASK, when_kept=when)
+    async with Scripted(REFERENCES) as upstream, stack(upstream, audits, task=task, permits=lambda _: False) as s:
+        with suppress(KeptLocal):
+            answer = await s.answer(ask("unsure"))
+            assert answer.decision.reason is Reason.KEPT_LOCAL and not answer.decision.audited
+    assert audits == [] and upstream.asked == 0

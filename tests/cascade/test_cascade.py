@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -6,9 +7,18 @@ import pytest
 from insource.backends.scripted import Scripted
 from insource.cascade.cascade import Cascade
 from insource.cascade.choice import Chooser, Toss
+from insource.cascade.honour import UNNAMED
 from insource.cascade.refusal import Refusal
-from insource.errors import ArtifactDamaged, InsourceError, UpstreamError, UpstreamUnreachable
-from insource.types import Message, Outcome, Reason, Request, Task
+from insource.cascade.tier import Tier
+from insource.errors import (
+    ArtifactDamaged,
+    AwaitingReview,
+    InsourceError,
+    KeptLocal,
+    UpstreamError,
+    UpstreamUnreachable,
+)
+from insource.types import Message, Outcome, Reason, Request, Sensitivity, Task, WhenKept
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ANSWERS = {"sure": "yes", "unsure": "no", "edge": "yes"}
@@ -24,17 +34,10 @@ def scored(score=lambda request, _: SCORES[request.messages[0].content]):
     return Scripted(ANSWERS, score=score, name="specialist")
 
 
-def cascade(specialist=None, upstream=None, threshold=0.5, **more):
-    return Cascade(
-        TASK,
-        specialist=specialist,
-        upstream=upstream,
-        threshold=threshold,
-        version=3,
-        digest="d",
-        clock=lambda: NOW,
-        **more,
-    )
+def cascade(specialist=None, upstream=None, threshold=0.5, *, task=TASK, refused=None, deadline=None, **more):
+    tiers = [Tier(specialist, threshold, 3, "d", refused=refused, deadline=deadline)] if specialist or refused else []
+    more = {"permits": lambda _: True, "clock": lambda: NOW, **more}
+    return Cascade(task, tiers=tiers, upstream=upstream, **more)
 
 
 class Raising(Scripted):
@@ -83,6 +86,7 @@ async def test_below_it_the_upstream_answers_and_the_score_is_kept():
         (lambda: cascade(scored(), threshold=None), ask("sure"), Reason.NO_THRESHOLD, None),
         (lambda: cascade(scored()), ask("sure", n=2), Reason.UNSUPPORTED_FIELD, "n"),
         (lambda: cascade(scored()), ask("sure", stop="e"), Reason.UNSUPPORTED_FIELD, "stop"),
+        (lambda: cascade(scored()), ask("sure", **{"Jane Roe": 1}), Reason.UNSUPPORTED_FIELD, UNNAMED),
         (lambda: cascade(scored()), ask("   "), Reason.NO_INPUT, None),
         (
             lambda: cascade(scored(None)),
@@ -98,7 +102,7 @@ async def test_below_it_the_upstream_answers_and_the_score_is_kept():
         ),
         (lambda: cascade(Raising(ArtifactDamaged("bad bytes"))), ask("sure"), Reason.ARTIFACT_DAMAGED, "bad bytes"),
         (lambda: cascade(Raising(InsourceError("odd"))), ask("sure"), Reason.SPECIALIST_FAILED, "InsourceError: odd"),
-        (lambda: Cascade(None), ask("sure"), Reason.NO_TASK, None),
+        (lambda: cascade(task=None), ask("sure"), Reason.NO_TASK, None),
     ],
 )
 async def test_every_other_reason_escalates(built, request_, reason, detail):
@@ -193,14 +197,105 @@ async def test_a_closed_cascade_says_so():
         await c.decide(ask("sure"))
 
 
-async def test_the_upstream_sees_its_own_model_name():
+class Inline(Scripted):
+    """A specialist that says of itself that it never waits."""
+
+    @property
+    def info(self):
+        return replace(super().info, inline=True)
+
+
+async def test_no_deadline_is_kept_for_what_answers_inline():
     seen = []
 
-    class Recording(Scripted):
+    class Watching(Inline):
         async def answer(self, request):
-            seen.append((request.model, request.body))
+            seen.append(asyncio.current_task().cancelling())
+            await asyncio.sleep(0)
             return await super().answer(request)
 
-    async with Recording({"unsure": "maybe"}) as upstream, cascade(scored(), upstream, upstream_model="gpt-x") as c:
-        await c.answer(Request("r", (Message("user", "unsure"),), "task:triage", body=b'{"model":"task:triage"}'))
-    assert seen == [("gpt-x", b'{"model":"gpt-x"}')]
+    async with cascade(Watching(ANSWERS, score=0.9), deadline=1e-9) as c:
+        assert (await c.decide(ask("sure"))).decision.reason is Reason.ABOVE_THRESHOLD
+    assert seen == [0]
+
+
+def never(request):
+    return False
+
+
+def rated(text, sensitivity=Sensitivity.RESTRICTED):
+    return replace(ask(text), sensitivity=sensitivity)
+
+
+@pytest.mark.parametrize(
+    ("when", "error", "detail"),
+    [
+        (WhenKept.REFUSE, KeptLocal, "below_threshold"),
+        (WhenKept.REVIEW, AwaitingReview, "review: below_threshold"),
+    ],
+)
+async def test_what_may_not_leave_is_kept_before_the_reply(when, error, detail):
+    task = replace(TASK, when_kept=when)
+    async with Scripted(ANSWERS) as upstream, cascade(scored(), upstream, task=task, permits=never) as c:
+        choice = await c.decide(rated("unsure"), Toss(True, 0.5))
+        decision = choice.decision
+        assert (decision.outcome, decision.reason, decision.detail) == (Outcome.KEPT, Reason.KEPT_LOCAL, detail)
+        assert (decision.version, decision.score, decision.threshold) == (3, 0.3, 0.5)
+        assert decision.sensitivity is Sensitivity.RESTRICTED
+        assert (decision.audited, decision.audit_rate) == (False, 0.0)  # nobody may give it a reference
+        assert choice.answer is None and choice.scored.content == "no"
+        with pytest.raises(error) as raised:
+            await c.reply(rated("unsure"), choice)
+        assert type(raised.value) is error and raised.value.decision == decision
+        assert "unsure" not in str(raised.value)
+        assert (await c.answer(rated("sure"))).content == "yes"
+        assert upstream.asked == 0
+
+
+async def test_the_best_answer_is_served_outside_the_promise():
+    task = replace(TASK, when_kept=WhenKept.BEST)
+    async with Scripted(ANSWERS) as upstream, cascade(scored(), upstream, task=task, permits=never) as c:
+        answer = await c.answer(rated("unsure"))
+        decision = answer.decision
+        assert (answer.content, decision.outcome, decision.reason) == ("no", Outcome.ACCEPTED, Reason.KEPT_LOCAL)
+        assert (decision.detail, decision.score, decision.audited) == ("below_threshold", 0.3, False)
+        for unanswered in (replace(rated("unsure"), fields={"stop": "o"}), rated("unknown"), rated("  ")):
+            with pytest.raises(KeptLocal) as raised:
+                await c.answer(unanswered)
+            assert raised.value.decision.outcome is Outcome.KEPT
+    assert upstream.asked == 0
+    assert raised.value.decision.detail == "no_input"
+
+
+async def test_without_a_task_what_may_not_leave_is_refused():
+    async with Scripted(ANSWERS) as upstream, cascade(task=None, upstream=upstream, permits=never) as c:
+        with pytest.raises(KeptLocal) as raised:
+            await c.answer(rated("sure"))
+        assert raised.value.decision.detail == "no_task" and upstream.asked == 0
+
+
+async def test_a_batch_is_kept_as_one_by_one():
+    task = replace(TASK, when_kept=WhenKept.BEST)
+    requests = [rated("sure"), rated("unsure"), rated("unknown"), ask("unsure", n=2)]
+    async with cascade(scored(), task=task, permits=never) as c:
+        assert await c.decide_many(requests) == [await c.decide(request) for request in requests]
+
+
+async def test_the_egress_has_the_last_word():
+    """Were `permits` wrong, what the egress refuses still carries the decision."""
+
+    class Keeping(Scripted):
+        async def answer(self, request):
+            raise KeptLocal("kept")
+
+    async with Keeping({}) as upstream, cascade(scored(), upstream) as c:
+        with pytest.raises(KeptLocal) as raised:
+            await c.answer(rated("unsure"))
+    assert raised.value.decision.outcome is Outcome.ESCALATED
+
+
+async def test_a_cascade_that_asks_nobody_lets_restricted_text_out():
+    """The guard broken on purpose: with `permits` always true the same request does go up."""
+    async with Scripted({"unsure": "maybe"}) as upstream, cascade(scored(), upstream) as c:
+        assert (await c.answer(rated("unsure"))).content == "maybe"
+    assert upstream.asked == 1

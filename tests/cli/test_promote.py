@@ -115,8 +115,8 @@ def test_without_that_check_the_damaged_one_would_be_promoted(run, registered, h
     from insource.cli.choices import Choices
 
     source = Path(promote.__file__).read_text()
-    assert source.count("Opener(config)(chosen)") == 1
-    (tmp_path / "broken.py").write_text(source.replace("Opener(config)(chosen)", "pass"))
+    assert source.count("Opener(config).check(chosen)") == 1
+    (tmp_path / "broken.py").write_text(source.replace("Opener(config).check(chosen)", "pass"))
     spec = importlib.util.spec_from_file_location("broken_promote", tmp_path / "broken.py")
     broken = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(broken)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from insource.cli.serve import FLAG_UPSTREAM, banner, with_upstream
+from insource.cli.serve import banner
 from insource.config import load
+from insource.config.given import FLAG_UPSTREAM, with_upstream
 from insource.errors import ConfigError
 from insource.store.ledger import Ledger
 from insource.store.ledger_reader import LedgerReader
@@ -74,6 +75,23 @@ def test_a_promoted_specialist_answers_and_the_rest_goes_up(run, registered, sta
     assert rows[0].settlement.joules > 0
 
 
+def test_two_workers_reload_when_they_are_told(run, process, started, tmp_path):
+    assert "No gateway serves" in run("config", "reload").err
+    file = tmp_path / "insource.toml"
+    file.write_text("[gateway]\nport = 0\n")
+    gateway = started("serve", "--workers", "2")
+    assert "workers: 2, and this process, which writes the ledger" in read_until(gateway, "kept for 30 days")
+    file.write_text("[gateway]\nport = 0\n[tasks.more]\n")
+    done = process("config", "reload")
+    assert done.returncode == 0 and f"(process {gateway.pid}) took it over" in done.stdout, done.stderr
+    file.write_text("[gateway]\nport = 8601\n")
+    done = process("config", "reload")
+    assert done.returncode == 2 and "goes on with the configuration it had" in done.stderr
+    assert "gateway.port" in done.stderr
+    stop(gateway)
+    assert process("config", "reload").returncode == 2
+
+
 def test_a_ledger_with_a_writer_is_refused(process, home):
     with Ledger.open(home, clock=lambda: datetime.now(UTC)):
         done = process("serve", "--port", "0")
@@ -94,13 +112,14 @@ def test_an_upstream_that_is_no_address_is_refused(run):
     assert "flag: --upstream is 'api.openai.com'" in done.err
 
 
-def test_a_missing_key_is_told_before_anything_listens(run, tmp_path):
+def test_a_missing_key_is_told_before_requests_are_taken(process, tmp_path):
     (tmp_path / "insource.toml").write_text(
         '[upstreams.main]\nbase_url = "https://a.example/v1"\napi_key_env = "NO_SUCH_KEY"\n'
     )
-    done = run("serve", "--port", "0")
-    assert done.code == 2
-    assert "NO_SUCH_KEY is not set" in done.err
+    done = process("serve", "--port", "0")
+    assert done.returncode == 2
+    assert "NO_SUCH_KEY is not set" in done.stderr
+    assert "listens" not in done.stdout
 
 
 def test_the_upstream_of_the_command_line_gets_no_key_of_another(tmp_path):

@@ -102,6 +102,8 @@ class House:
         max_pages=None,
         limits=None,
         timeout=5.0,
+        retries=0,
+        breaker=1_000,
         drain=2,
         wrap=lambda x: x,
         **parts,
@@ -114,8 +116,10 @@ class House:
         upstreams = {}
         if upstream:
             prices = {"price_in": Decimal("2"), "price_out": Decimal("8")}
-            upstreams["main"] = UpstreamConfig("main", upstream, timeout_s=timeout, model="gpt-x", **prices)
-        gateway = GatewayConfig("127.0.0.1", 0, 16, 1, drain, 5.0, "main" if upstream else None)
+            upstreams["main"] = UpstreamConfig(
+                "main", upstream, timeout_s=timeout, model="gpt-x", retries=retries, breaker_failures=breaker, **prices
+            )
+        gateway = GatewayConfig("127.0.0.1", 0, 16, 1, drain, 5.0, (("main", 1.0),) if upstream else ())
         config = Config(
             replace(gateway, **(limits or {})),
             StoreConfig(self.home, 30),

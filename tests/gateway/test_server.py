@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from insource.config import UpstreamConfig
 from insource.errors import ConfigError, StoreError
 from insource.gateway.app import create_app
-from insource.gateway.server import ServerThread, listen, serve
-from insource.types import Match, Task
+from insource.gateway.listening import listen
+from insource.gateway.server import ServerThread
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com", "::", ""])
@@ -31,25 +30,6 @@ def test_a_port_that_is_taken_is_named():
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port} cannot be used .* set gateway.port"):
             listen("127.0.0.1", port)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (
-            {"upstreams": {"main": UpstreamConfig("main", "http://127.0.0.1:1", api_key_env="INSOURCE_NO_KEY")}},
-            "NO_KEY",
-        ),
-        ({"tasks": {n: Task(n, match=Match(models=("m",))) for n in "ab"}}, "both match the model 'm'"),
-    ],
-)
-def test_a_configuration_that_cannot_serve_is_said_before_listening(house, change, says):
-    house.start()
-    parts = replace(house.parts, config=replace(house.parts.config, **change))
-    announced = []
-    with pytest.raises(ConfigError, match=says):
-        serve(parts, announced.append)
-    assert not announced
 
 
 def test_a_registry_that_cannot_be_read_keeps_the_server_from_starting(house):

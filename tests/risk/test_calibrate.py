@@ -173,3 +173,24 @@ def test_references_must_match_the_scores() -> None:
 def test_no_rows_are_a_value_not_an_error() -> None:
     result = calibrated(np.array([]), np.array([], dtype=bool), np.array([]))
     assert (result.threshold, result.ranking, result.rows) == (None, None, 0)
+
+
+def test_settled_rows_count_for_guards_alone() -> None:
+    """A guard is about all requests with its answer, whichever tier accepts them wrongly."""
+    generator = np.random.default_rng(3)
+    scores = generator.random(600)
+    wrong = generator.random(600) < 0.3 * (1 - scores) ** 6
+    references = np.where(np.arange(600) % 3 == 0, "unsafe", "safe")
+    guards = {"unsafe": 0.1}
+    alone = calibrated(scores, wrong, references, guards)
+    none = np.zeros(100, bool)
+    for flags, names in ((none, np.full(100, "safe")), (~none, np.full(100, "safe"))):  # of other answers
+        assert calibrated(scores, wrong, references, guards, settled=(flags, names)) == alone
+    right = calibrated(scores, wrong, references, guards, settled=(none, np.full(100, "unsafe")))
+    assert (right.guards[0].rows, right.guards[0].missed) == (300, alone.guards[0].missed)
+    assert (right.threshold, right.rows) == (alone.threshold, alone.rows)
+    missed = np.arange(100) < 40
+    spent = calibrated(scores, wrong, references, guards, settled=(missed, np.full(100, "unsafe")))
+    assert alone.threshold is not None and spent.threshold is None and not spent.guards[0].held
+    with pytest.raises(ValueError, match="40 settled rows have 2 references"):
+        calibrated(scores, wrong, references, guards, settled=(missed[:40], np.array(["a", "b"])))

@@ -201,3 +201,40 @@ def test_a_lock_that_stays_is_reported_as_busy(tmp_path):
             pass
     one.close()
     two.close()
+
+
+@pytest.mark.parametrize("version", ["3.44.6", "3.44.7", "3.50.7", "3.50.10"])
+def test_a_mended_older_series_is_accepted(version):
+    check_sqlite(version)
+
+
+@pytest.mark.parametrize("version", ["3.44.5", "3.45.6", "3.50.6", "3.43.9", "3", "", "unknown", "3.x.9"])
+def test_what_is_not_mended_or_cannot_be_read_is_refused(version):
+    with pytest.raises(StoreError, match="3.51.3 or newer"):
+        check_sqlite(version)
+
+
+def test_a_file_that_cannot_be_brought_to_a_write_ahead_log_is_refused(tmp_path):
+    """SQLite reports that by the mode alone; the rollback journal would lose acknowledged rows in a power cut."""
+
+    class NoLog(apsw.VFS):
+        def xOpen(self, name, flags):  # noqa: N802
+            return NoLogFile(name, flags)
+
+    class NoLogFile(apsw.VFSFile):
+        def __init__(self, name, flags):
+            super().__init__(below, name, flags)
+
+        def xFileControl(self, operation, pointer):  # noqa: N802
+            if operation == 14 and apsw.VFSFcntlPragma(pointer).name == "journal_mode":
+                apsw.VFSFcntlPragma(pointer).result = "delete"
+                return True
+            return super().xFileControl(operation, pointer)
+
+    below = apsw.vfs_names()[0]
+    layer = NoLog("no-log", below, makedefault=True)
+    try:
+        with pytest.raises(StoreError, match="stays in journal mode 'delete'; it must be WAL"):
+            open_database(tmp_path / "x.db", migrations=[step_one])
+    finally:
+        layer.unregister()

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from insource.errors import StoreError, StoreFull
-from insource.store.sync import replacing
+from insource.store.sync import make_folder, replacing
 
 
 def test_the_file_appears_when_all_went_well(tmp_path):
@@ -38,3 +38,13 @@ def test_what_was_there_stays_when_something_fails(tmp_path, raised, kind):
         raise raised
     assert type(caught.value) is kind
     assert path.read_bytes() == b"before" and [each.name for each in tmp_path.iterdir()] == ["rows"]
+
+
+def test_a_folder_is_made_with_those_above_it_and_for_this_user_only(tmp_path):
+    """That their names are synced is tried by cutting the power (reliability, R2)."""
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError):
+        make_folder(tmp_path / "file" / "b")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insource.cascade.rename import for_upstream, replace_model
 from insource.errors import UpstreamError
+from insource.policy.rename import for_upstream, replace_model
 from insource.types import Request
 
 JSON = st.recursive(
@@ -27,6 +27,12 @@ def test_other_values_keep_their_bytes():
     body = b'{ "model": "task:x", "t": 1.50, "m": [ {"role":"user", "content":"\\u00e9 \xc3\xa9"} ], "seed": 1e3}'
     renamed = replace_model(body, "m")
     assert b"1.50" in renamed and b'[ {"role":"user", "content":"\\u00e9 \xc3\xa9"} ]' in renamed and b"1e3" in renamed
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a \udc00 b"])
+def test_half_a_surrogate_pair_goes_up_as_it_came(text):
+    fields = {"model": "task:x", text: 1.5, "messages": [{"role": "user", "content": text}]}
+    assert json.loads(replace_model(json.dumps(fields).encode(), "m")) == {**fields, "model": "m"}
 
 
 def test_a_real_model_is_left_alone():

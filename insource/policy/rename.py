@@ -1,17 +1,19 @@
 """A request made ready for the upstream: "task:NAME" is our word, so the upstream's own model name replaces it.
 
-All other values keep their bytes and their order; only the white space between them may go.
+All other values keep their bytes and their order; only the white space between them may go. It knows no upstream.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import msgspec
 
-from insource.cascade.match import TASK_PREFIX
 from insource.errors import UpstreamError
 from insource.types import Request
+
+TASK_PREFIX = "task:"
 
 _VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -19,7 +21,7 @@ _VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def for_upstream(request: Request, model: str | None) -> Request:
     """Return the request as the upstream should see it; raise UpstreamError where "task:NAME" has no upstream name.
 
-    A request that names a real model is returned as it is, whatever told its task.
+    A request that names a real model is returned as it is, whatever told its task; so renaming twice is renaming once.
     """
     if not request.model.startswith(TASK_PREFIX):
         return request
@@ -33,7 +35,13 @@ def for_upstream(request: Request, model: str | None) -> Request:
 
 
 def replace_model(body: bytes, model: str) -> bytes:
-    """Return the JSON object `body` with another value for "model"; raise ValueError where it is no JSON object."""
-    values = _VALUES.decode(body)
+    """Return the JSON object `body` with another value for "model"; raise ValueError where it is no JSON object.
+
+    A body with half a surrogate pair, which msgspec does not read, is written anew: its values stay, not their bytes.
+    """
+    try:
+        values = _VALUES.decode(body)
+    except msgspec.DecodeError:
+        return json.dumps({**json.loads(body), "model": model}).encode()
     values["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(values)

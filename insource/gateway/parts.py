@@ -1,0 +1,82 @@
+"""What a gateway is made of: the parts that whoever runs it opens and hands over.
+
+It holds them and does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from insource.cascade.cascade import utc_now
+from insource.cascade.coin import Coin, hash_coin
+from insource.config import Config
+from insource.gateway.recorder import Energy
+from insource.gateway.serving import OpenSpecialist, Versions
+from insource.gateway.spans import NO_SPANS, Spans
+from insource.policy.sensitivity import Check
+from insource.store.reviews import Review
+from insource.store.writer import LedgerWriter
+
+
+def new_request_id() -> str:
+    """Return 48 bits of time in milliseconds and 80 random ones, in hexadecimal, so that ids sort as they come.
+
+    The audit coin is a hash of it, so no caller may choose it.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class ReviewQueue(Protocol):
+    """Where requests wait for a person; the registry is one. Called in threads."""
+
+    def ask_review(
+        self, request_id: str, task: str, text: str, suggestion: str | None, time: datetime, score: float | None = None
+    ) -> None:
+        """Queue one."""
+        ...
+
+    def review(self, request_id: str) -> Review | None:
+        """Say what became of it."""
+        ...
+
+    def waiting_reviews(self) -> int:
+        """Count those that wait."""
+        ...
+
+    def purge_reviews(self, now: datetime, retention: timedelta) -> int:
+        """Erase the texts of those closed longer ago than `retention`."""
+        ...
+
+
+class Registry(Versions, ReviewQueue, Protocol):
+    """What the gateway asks of the registry."""
+
+
+def _no_trunk(trunk: str) -> Any:
+    raise LookupError(trunk)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts; ledger and registry are open, and stay their opener's to close.
+
+    `open_trunk` gives the loaded trunk of a digest or base model's name, for /v1/embeddings; `check` is the door for
+    whatever rates a request's text.
+    """
+
+    config: Config
+    ledger: LedgerWriter
+    versions: Registry
+    open_specialist: OpenSpecialist
+    energy: Energy = lambda served_by, seconds: None
+    clock: Callable[[], datetime] = utc_now
+    new_id: Callable[[], str] = new_request_id
+    coin: Coin = field(default_factory=lambda: hash_coin(os.urandom(32)))
+    open_trunk: Callable[[str], Any] = _no_trunk
+    check: Check | None = None
+    spans: Spans = NO_SPANS

@@ -1,0 +1,170 @@
+"""A worker: one process that serves requests, with the ledger and its orders at the other ends of inherited sockets.
+
+It is run by the supervisor and never outlives it: without it no decision can be recorded. What a gateway is made of,
+its caller opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import hashlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+
+from insource.cascade.cascade import utc_now
+from insource.config import Config
+from insource.config.given import Given
+from insource.errors import InsourceError
+from insource.gateway.app import Application, create_app
+from insource.gateway.control import Control, Message, new_loop
+from insource.gateway.gateway import Gateway
+from insource.gateway.logs import configure_logs
+from insource.gateway.parts import Parts
+from insource.gateway.server import Server, make_server
+from insource.store.ledger_client import LedgerClient
+from insource.store.writer import LedgerWriter
+
+ORPHANED, REFUSED = 4, 3
+FLUSH_SECONDS = 1.0
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+_LOG = logging.getLogger(__name__)
+
+Build = Callable[[Config, LedgerWriter], AbstractContextManager[Parts]]
+"""Opens what a gateway is made of, and closes it when it is left."""
+
+
+def run_worker(arguments: Sequence[str], build: Build) -> int:
+    """Serve until told to stop; return the exit code. The arguments are those that `Child.spawn` gives."""
+    control, ledger, listening, supervisor = (int(argument) for argument in arguments)
+    end_with(supervisor)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; the supervisor decides
+        signal.signal(number, signal.SIG_IGN)
+    worker = _Worker(socket.socket(fileno=ledger), socket.socket(fileno=listening), build)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(worker.run(socket.socket(fileno=control)))
+
+
+def end_with(supervisor: int) -> None:
+    """Have the system kill this process when the supervisor ends, however it ends; where it can (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != supervisor:  # it ended before that was arranged
+        os._exit(ORPHANED)
+
+
+class _Worker:
+    """The process's one job: start, follow orders, drain."""
+
+    def __init__(self, ledger: socket.socket, listening: socket.socket, build: Build) -> None:
+        self._ledger = ledger
+        self._listening = listening
+        self._build = build
+        self._app: Application | None = None
+        self._server: Server | None = None
+        self._digests: set[str] = set()
+
+    async def run(self, connected: socket.socket) -> int:
+        """Return the exit code once everything has been served and recorded."""
+        control = await Control.open(connected)
+        order = await control.receive()
+        if order is None or order.given is None:
+            return ORPHANED
+        try:
+            await self._serve(control, order.given)
+        except InsourceError as error:
+            control.send(Message("refused", code=error.code, message=str(error)))
+            return REFUSED
+        return 0
+
+    async def _serve(self, control: Control, given: Given) -> None:
+        config = given.config()
+        configure_logs(config.gateway.log)
+        client = await LedgerClient.connect(
+            self._ledger, clock=utc_now, retention_days=config.store.retention_days, gone=_orphaned
+        )
+        with self._build(config, client) as parts:
+            self._app = app = create_app(parts)
+            limits = config.gateway
+            self._server = server = make_server(
+                app, limits.drain_s, limits.receipt_s, lambda: self._ready(control, given), signals=False
+            )
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._drain)
+            jobs = [asyncio.ensure_future(job) for job in (self._follow(control), self._flush())]
+            with suppress(SystemExit):  # uvicorn's word for a start that failed
+                await server.serve(sockets=[self._listening])
+            for job in jobs:
+                job.cancel()
+            if not server.started:
+                raise app.state.failure or InsourceError("The server did not start; its log says why.")
+            await client.close()
+
+    def _ready(self, control: Control, given: Given) -> None:
+        self._tell_configuration(given)
+        control.send(Message("ready"))
+
+    def _drain(self) -> None:
+        """Say that no more is taken, then take no more; what is under way ends within the server's deadline."""
+        if self._gateway is not None:
+            self._gateway.ready = False
+        if self._server is not None:
+            self._server.should_exit = True
+
+    @property
+    def _gateway(self) -> Gateway | None:
+        return self._app.state.gateway if self._app is not None else None
+
+    async def _follow(self, control: Control) -> None:
+        """Do what the supervisor says; end at once when it is gone."""
+        while (order := await control.receive()) is not None:
+            gateway = self._gateway
+            if order.kind == "counted" and gateway is not None:
+                gateway.metrics.add("insource_config_reloads_total", result=order.message)
+            if order.kind != "reload" or order.given is None:
+                continue
+            try:
+                await self._reload(gateway, order.given)
+            except InsourceError as error:
+                control.send(Message("refused", code=error.code, message=str(error)))
+            except Exception as error:
+                _LOG.exception("a new configuration was not taken over")
+                control.send(Message("refused", message=f"It cannot be taken over ({type(error).__name__})."))
+            else:
+                control.send(Message("done"))
+        _orphaned()
+
+    async def _reload(self, gateway: Gateway | None, given: Given) -> None:
+        if gateway is None or self._server is None:
+            raise InsourceError("The worker has not started yet, or stops. Reload again in a second.")
+        config = given.config()
+        await gateway.reload(config)
+        self._server.set_limits(config.gateway.drain_s, config.gateway.receipt_s)
+        self._tell_configuration(given)
+
+    def _tell_configuration(self, given: Given) -> None:
+        """Set the gauges of the configuration in use; the digest of the one before reads 0."""
+        if self._gateway is not None:
+            digest = hashlib.sha256(given.data or b"").hexdigest()[:12]
+            metrics = self._gateway.metrics
+            for before in self._digests - {digest}:
+                metrics.set("insource_config_info", 0, digest=before)
+            self._digests.add(digest)
+            metrics.set("insource_config_info", 1, digest=digest)
+            metrics.set("insource_config_loaded_seconds", utc_now().timestamp())
+
+    async def _flush(self) -> None:
+        """Hand the metrics over often enough that any worker can tell them all."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            if self._gateway is not None:
+                self._gateway.observe()
+                self._gateway.metrics.flush()
+
+
+def _orphaned() -> None:
+    """End at once: a worker whose supervisor is gone can record nothing and must not serve."""
+    os._exit(ORPHANED)

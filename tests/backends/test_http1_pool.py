@@ -1,0 +1,546 @@
+"""The pool before real servers on loopback, on both event loops."""
+
+import asyncio
+import functools
+import inspect
+import socket
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from insource.backends.http1 import HELD_BYTES
+from insource.backends.http1_pool import Pool
+from insource.backends.http1_reply import Broken, ConnectTimeout, Failed, Silent, Stale, Unreachable
+
+HEAD = b"POST /v1/x HTTP/1.1\r\nhost: u\r\ncontent-length: %d\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+# For these tests only, valid for 127.0.0.1, ::1 and localhost until 2126; nothing else trusts it.
+CERTIFICATE = """-----BEGIN CERTIFICATE-----
+MIIBqzCCAVKgAwIBAgIUGcF8BwWRlyX7QL+WPlR/5evH7YAwCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIbG9vcGJhY2swIBcNMjYxMTIyMDMyNjE3WhgPMjEyNjEwMjkw
+MzI2MTdaMBMxETAPBgNVBAMMCGxvb3BiYWNrMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEqnBD3rETqnP8uTaD0K+cGlNYDv5x14tHu+ozCki7qFm52/zggd/qIWzf
+IteEYY4KEWrQanDnvfKHHjwmtBrIRKOBgTB/MB0GA1UdDgQWBBSm/UrUdhdKURxJ
+LujdJL2zdZawcDAfBgNVHSMEGDAWgBSm/UrUdhdKURxJLujdJL2zdZawcDAPBgNV
+HRMBAf8EBTADAQH/MCwGA1UdEQQlMCOHBH8AAAGHEAAAAAAAAAAAAAAAAAAAAAGC
+CWxvY2FsaG9zdDAKBggqhkjOPQQDAgNHADBEAiB3GqGwTCLGYjXzhooyBG3p7BAE
+67Q6qccbOUH49YSrNAIgdX1qR7K+ZSepz1AKTG2qY9q74mrQmyN+aDSUoe5sp6o=
+-----END CERTIFICATE-----
+"""
+KEY = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgnsYZacJ1O6fADzXR
+j77ugAUZNrmF3VHmnizcQmx24EuhRANCAASqcEPesROqc/y5NoPQr5waU1gO/nHX
+i0e76jMKSLuoWbnb/OCB3+ohbN8i14RhjgoRatBqcOe98ocePCa0GshE
+-----END PRIVATE KEY-----
+"""
+
+
+def on_both_loops(test):
+    @functools.wraps(test)
+    def run(new_loop, **given):
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(asyncio.wait_for(test(**given), 20))
+
+    parameters = list(inspect.signature(test).parameters.values())
+    new_loop = inspect.Parameter("new_loop", inspect.Parameter.KEYWORD_ONLY)
+    run.__signature__ = inspect.Signature([*parameters, new_loop])
+    del run.__wrapped__
+    loops = [asyncio.new_event_loop, uvloop.new_event_loop]
+    return pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
+
+
+class Server:
+    """Accepts connections, reads requests, and lets `serve(server, reader, writer, number)` do the rest."""
+
+    def __init__(self, serve):
+        self.serve, self.connections, self.requests, self.gone = serve, 0, [], 0
+        self.changed = asyncio.Event()
+        self.jobs = set()
+
+    async def accept(self, reader, writer):
+        self.connections += 1
+        self.jobs.add(asyncio.current_task())
+        try:
+            await self.serve(self, reader, writer, self.connections)
+            await reader.read()  # until the other side leaves
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            self.gone += 1
+            self.changed.set()
+
+    async def request(self, reader):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        self.requests.append(body)
+        self.changed.set()
+        return body
+
+    async def until(self, met):
+        while not met():
+            self.changed.clear()
+            await self.changed.wait()
+
+
+@asynccontextmanager
+async def before(serve, *, pool_kind=Pool, server_tls=None, host="127.0.0.1", **more):
+    server = Server(serve)
+    listening = await asyncio.start_server(server.accept, host, 0, ssl=server_tls)
+    port = listening.sockets[0].getsockname()[1]
+    pool = pool_kind(host, port, **more)
+    try:
+        yield server, pool
+        await pool.close()
+        assert pool.standing == 0
+        await server.until(lambda: server.gone == server.connections)
+    finally:
+        listening.close()
+        for job in server.jobs:
+            job.cancel()
+
+
+async def sent(pool, body=b"x", **more):
+    return await pool.exchange(HEAD % len(body), body, **more)
+
+
+async def read(reply):
+    chunks = []
+    while chunk := await reply.read():
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def answering(server, reader, writer, number):
+    while True:
+        body = await server.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+
+
+def until(event):
+    """Answers each request once `event` allows one more."""
+
+    async def serve(server, reader, writer, number):
+        while True:
+            body = await server.request(reader)
+            await event.acquire()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    return serve
+
+
+def says(raw, *, then=None):
+    async def serve(server, reader, writer, number):
+        await server.request(reader)
+        writer.write(raw)
+        if then == "eof":
+            writer.write_eof()
+        elif then == "reset":
+            reset(writer)
+
+    return serve
+
+
+def reset(writer):
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    writer.transport.abort()
+
+
+@on_both_loops
+async def test_one_connection_serves_one_after_the_other_the_last_used_first():
+    async with before(answering) as (server, pool):
+        for n in range(5):
+            assert await read(await sent(pool, b"%d" % n)) == b"%d" % n
+        assert (server.connections, pool.standing, pool.idle) == (1, 1, 1)
+        await asyncio.gather(*(sent(pool) for _ in range(3)))
+        assert (server.connections, pool.idle) == (3, 3)
+        last = list(pool._idle)[-1]
+        await sent(pool)
+        assert list(pool._idle)[-1] is last and server.connections == 3
+
+
+@on_both_loops
+async def test_small_writes_leave_at_once():
+    async with before(answering) as (_, pool):
+        await sent(pool)
+        (connection,) = pool._idle
+        raw = connection._transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class Unfair(Pool):
+    """Broken: the last to come is the first to be served."""
+
+    async def _turn(self, *, first):
+        return await super()._turn(first=True)
+
+
+class Unlimited(Pool):
+    """Broken: opens as many as are asked for."""
+
+    async def _acquire(self, *, fresh):
+        self._limit = self._places + 1
+        return await super()._acquire(fresh=fresh)
+
+
+async def order_of(kind):
+    """Send eight requests over two connections; return the order they came in, and how many stood at most."""
+    gate = asyncio.Semaphore(0)
+    async with before(until(gate), pool_kind=kind, connections=2) as (server, pool):
+        jobs = []
+        for n in range(8):
+            jobs.append(asyncio.ensure_future(sent(pool, b"%d" % n)))
+            await asyncio.sleep(0)
+        most = 0
+        for n in range(8):
+            wanted = min(2 + n, 8)
+            await server.until(lambda wanted=wanted: len(server.requests) >= wanted)
+            most = max(most, pool.standing)
+            gate.release()
+        await asyncio.gather(*jobs)
+        return server.requests, most
+
+
+@on_both_loops
+async def test_no_more_connections_than_allowed_and_waiting_is_fair():
+    requests, most = await order_of(Pool)
+    assert sorted(requests[:2]) == [b"0", b"1"] and requests[2:] == [b"%d" % n for n in range(2, 8)] and most == 2
+    assert (await order_of(Unfair))[0][2:] != requests[2:]
+    assert (await order_of(Unlimited))[1] > 2
+
+
+class Cancelling(Pool):
+    """Cancels a job just as its turn comes, before it can know."""
+
+    victim = None
+
+    def _freed(self, connection):
+        super()._freed(connection)
+        if self.victim is not None:
+            self.victim.cancel()
+
+
+@on_both_loops
+async def test_a_turn_that_is_not_taken_is_the_next_ones():
+    gate = asyncio.Semaphore(0)
+    async with before(until(gate), pool_kind=Cancelling, connections=1) as (server, pool):
+        jobs = []
+        for n in range(4):
+            jobs.append(asyncio.ensure_future(sent(pool, b"%d" % n)))
+            await asyncio.sleep(0)
+        await server.until(lambda: len(server.requests) == 1)
+        jobs[1].cancel()  # while it waits
+        pool.victim = jobs[2]
+        gate.release()
+        gate.release()
+        assert await read(await jobs[3]) == b"3"
+        for job in jobs[1:3]:
+            assert isinstance((await asyncio.gather(job, return_exceptions=True))[0], asyncio.CancelledError)
+        assert server.requests == [b"0", b"3"] and pool._places == 1
+
+
+@on_both_loops
+async def test_the_place_of_a_lost_connection_goes_to_the_next():
+    async with before(says(b"", then="reset"), connections=1) as (server, pool):
+        results = await asyncio.gather(*(sent(pool) for _ in range(4)), return_exceptions=True)
+        assert [type(result) for result in results] == [Broken] * 4
+        assert server.connections == 4
+        assert pool._places == 0
+
+
+def races(second=b"", third=OK):
+    """The first connection ends at its second request, after `second`; the next says `third`."""
+
+    async def serve(server, reader, writer, number):
+        await server.request(reader)
+        if number == 1:
+            writer.write(OK)
+            await server.request(reader)
+            writer.write(second)
+            reset(writer) if not second else writer.close()
+        elif third:
+            writer.write(third)
+        else:
+            reset(writer)
+
+    return serve
+
+
+@on_both_loops
+async def test_the_keep_alive_race_is_run_again_once():
+    async with before(races()) as (server, pool):
+        await sent(pool, b"a")
+        assert await read(await sent(pool, b"b")) == b"ok"
+        assert server.requests == [b"a", b"b", b"b"] and server.connections == 2
+
+
+@on_both_loops
+async def test_it_is_run_again_when_all_places_are_taken_as_well():
+    async with before(races(), connections=1) as (server, pool):
+        await sent(pool, b"a")
+        replies = await asyncio.gather(sent(pool, b"b"), sent(pool, b"c"))
+        assert [await read(reply) for reply in replies] == [b"ok", b"ok"]
+        assert server.requests == [b"a", b"b", b"c", b"b"] and server.connections == 3
+
+
+@on_both_loops
+async def test_what_is_no_race_is_sent_once():
+    async def attempts(serve, first, **more):
+        async with before(serve, **more) as (server, pool):
+            for _ in range(first):
+                await sent(pool)
+            with pytest.raises(Failed) as caught:
+                await sent(pool)
+            return len(server.requests) - first, caught.value.sent
+
+    assert await attempts(says(b"", then="reset"), 0) == (1, 1)  # a new connection
+    assert await attempts(says(b"", then="eof"), 0) == (1, 1)
+    assert await attempts(races(b"HT"), 1) == (1, 1)  # a reply had begun
+    assert await attempts(races(), 1, race=-1.0) == (1, 1)  # long after the request
+    assert await attempts(races(third=b""), 1) == (2, 2)  # once more, and not again
+
+
+@on_both_loops
+async def test_a_connection_that_the_other_side_ended_is_not_used():
+    async def once(server, reader, writer, number):
+        await server.request(reader)
+        writer.write(OK)
+        await server.more.wait()
+        writer.write(server.parting)
+        writer.close()
+
+    for parting in (b"", b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n", b"\r\n"):
+        async with before(once) as (server, pool):
+            server.more, server.parting = asyncio.Event(), parting
+            await sent(pool)
+            server.more.set()
+            while pool.standing:
+                await asyncio.sleep(0)
+            assert (pool.idle, pool._places) == (0, 0)
+            assert await read(await sent(pool)) == b"ok"
+            assert len(server.requests) == server.connections == 2
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time is real, and more where it is told so."""
+
+    ahead = 0.0
+
+    def time(self):
+        return super().time() + self.ahead
+
+
+def test_idle_connections_are_closed():
+    async def work():
+        async with before(answering, idle=15.0) as (server, pool):
+            await asyncio.gather(sent(pool), sent(pool))
+            asyncio.get_running_loop().ahead += 10
+            await sent(pool)
+            assert pool.idle == 2
+            asyncio.get_running_loop().ahead += 10
+            await server.until(lambda: server.gone == 1)
+            assert pool.idle == 1  # the one used ten seconds ago
+            asyncio.get_running_loop().ahead += 10
+            await server.until(lambda: server.gone == 2)
+            assert (pool.idle, pool.standing, pool._places) == (0, 0, 0)
+
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        runner.run(asyncio.wait_for(work(), 60))
+
+
+@on_both_loops
+async def test_cancelling_or_closing_cuts_the_connection_at_once():
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"
+    async with before(says(b"")) as (server, pool):
+        job = asyncio.ensure_future(sent(pool))
+        await server.until(lambda: server.requests)
+        job.cancel()
+        await server.until(lambda: server.gone == 1)
+    async with before(says(head)) as (server, pool):
+        reply = await sent(pool)
+        assert await reply.read() == b"ab"
+        reply.close()
+        await server.until(lambda: server.gone == 1)
+        with pytest.raises(Broken):
+            await reply.read()
+
+
+@on_both_loops
+async def test_cancelling_while_connecting_gives_the_place_back():
+    async with before(answering, connections=1) as (_, pool):
+        for turns in range(6):
+            job = asyncio.ensure_future(sent(pool))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+        while pool._places != pool.idle:
+            await asyncio.sleep(0)
+        assert await read(await sent(pool)) == b"x"
+
+
+@on_both_loops
+async def test_closing_ends_all():
+    async with before(says(b""), connections=1) as (server, pool):
+        jobs = [asyncio.ensure_future(sent(pool)) for _ in range(3)]
+        await server.until(lambda: server.requests)
+        await pool.close()
+        assert pool.standing == 0
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert [type(result) for result in results] == [Broken] * 3
+        with pytest.raises(Broken, match="closed here"):
+            await sent(pool)
+
+
+@on_both_loops
+async def test_nobody_there():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        pool = Pool(*taken.getsockname())
+        with pytest.raises(Unreachable, match="ConnectionRefusedError"):
+            await sent(pool)
+        assert (pool.standing, pool._places) == (0, 0)
+
+
+@pytest.mark.parametrize(("host", "why"), [("fe80::1%nowhere", "gaierror"), ("a" * 70 + ".invalid", "UnicodeError")])
+async def test_a_name_that_leads_nowhere(host, why):
+    pool = Pool(host, 1)
+    with pytest.raises(Unreachable, match=why):
+        await sent(pool)
+    assert pool._places == 0
+
+
+@on_both_loops
+async def test_a_connection_that_never_stands_is_given_up():
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        pool = Pool(*full.getsockname(), connect=0.05)
+        with pytest.raises(ConnectTimeout):
+            await sent(pool)
+        assert (pool.standing, pool._places) == (0, 0)
+        for filler in fillers:
+            filler.close()
+
+
+def server_tls(folder):
+    (folder / "both.pem").write_text(CERTIFICATE + KEY)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context
+
+
+@on_both_loops
+async def test_tls_is_verified(tmp_path):
+    theirs = server_tls(tmp_path)
+    trusting = ssl.create_default_context(cadata=CERTIFICATE)
+    for host in ("127.0.0.1", "::1"):
+        async with before(answering, host=host, server_tls=theirs, tls=trusting) as (server, pool):
+            for _ in range(2):
+                assert await read(await sent(pool, bytes(500_000))) == bytes(500_000)
+            assert server.connections == 1
+    async with before(answering, server_tls=theirs, tls=ssl.create_default_context()) as (server, pool):
+        with pytest.raises(Unreachable, match="SSLCertVerificationError"):
+            await sent(pool)
+        assert not server.requests and not pool._places
+
+
+@on_both_loops
+async def test_a_handshake_that_fails_or_hangs_is_given_up(tmp_path):
+    async def plain(server, reader, writer, number):
+        await reader.readexactly(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async def mute(server, reader, writer, number):
+        pass
+
+    tls = ssl.create_default_context()
+    async with before(plain, tls=tls) as (_, pool):
+        with pytest.raises(Unreachable):
+            await sent(pool)
+        assert not pool._places
+    async with before(mute, tls=tls, connect=0.05) as (server, pool):
+        with pytest.raises(ConnectTimeout):
+            await sent(pool)
+        assert not pool._places
+        await server.until(lambda: server.gone == 1)
+
+
+@on_both_loops
+@pytest.mark.parametrize(("raw", "then", "failure"), [
+    (b"", None, Silent),
+    (b"HTTP/1.1 200 OK\r\n", None, Silent),
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab", None, Silent),
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab", "eof", Broken),
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab", "reset", Broken),
+    (b"HTTP/1.1 200 OK\r\n\r\nab", None, Silent),
+    (b"", "eof", Broken),
+    (b"", "reset", Broken),
+    (b"HTTP/1.1 200 O", "reset", Broken),
+])  # fmt: skip
+async def test_a_hostile_server_ends_in_a_failure_and_leaves_nothing(raw, then, failure):
+    async with before(says(raw, then=then), silence=0.05) as (server, pool):
+        with pytest.raises(failure) as caught:
+            await read(await sent(pool))
+        assert type(caught.value) is failure
+        await server.until(lambda: server.gone == 1)
+        while pool.standing:
+            await asyncio.sleep(0)
+        assert (server.connections, len(server.requests), pool._places) == (1, 1, 0)
+
+
+@on_both_loops
+async def test_a_reply_until_the_end_of_the_connection_is_whole_with_it():
+    async with before(says(b"HTTP/1.1 200 OK\r\n\r\nab", then="eof")) as (_, pool):
+        assert await read(await sent(pool)) == b"ab"
+
+
+@on_both_loops
+async def test_a_large_body_arrives_and_an_early_reply_is_seen():
+    body = bytes(range(256)) * 32_768
+    async with before(answering) as (_, pool):
+        assert await read(await sent(pool, body)) == body
+
+    async def refusing(server, reader, writer, number):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
+        await server.may_read.wait()
+
+    async with before(refusing) as (server, pool):
+        server.may_read = asyncio.Event()
+        reply = await sent(pool, body)
+        assert (reply.status, await read(reply), pool.idle) == (413, b"big", 0)
+        server.may_read.set()
+
+
+@on_both_loops
+async def test_what_waits_for_its_reader_is_bounded():
+    async def flood(server, reader, writer, number):
+        await server.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(128):
+            writer.write(bytes(128 * 1024))
+            await writer.drain()
+        writer.write_eof()
+
+    async with before(flood) as (_, pool):
+        reply = await sent(pool)
+        got, most = 0, 0
+        while chunk := await reply.read():
+            got, most = got + len(chunk), max(most, len(chunk))
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert got == 128 * 128 * 1024 and most <= 2 * HELD_BYTES
+
+
+def test_stale_is_a_kind_of_broken():
+    assert issubclass(Stale, Broken)
