@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, show
 
-NAMES = ("accuracy", "promise", "guards", "backtests", "latency")
+NAMES = ("accuracy", "promise", "guards", "backtests", "latency", "gateway")
 
 
 def main() -> int:
