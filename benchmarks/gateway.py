@@ -45,13 +45,17 @@ def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
 
 
 def throughput(folder: Path, upstream: int, rounds: int, seconds: float) -> list[Figure]:
-    """Pass-through, 32 connections, decisions durable, in turn with the peers; medians of the ratios."""
+    """Pass-through, 32 connections, decisions durable, in turn with the peers; medians of the ratios.
+
+    Each gateway has as many workers as there are cores.
+    """
+    cores = len(os.sched_getaffinity(0))
     bodies, seen = lines(folder, "pass", [PASS]), dict[str, list[float]]()
     ours, theirs, others = free_port(), free_port(), free_port()
     with (
-        serving(folder, upstream, ours),
-        nginx(folder, theirs, upstream) as has_nginx,
-        litellm(folder, others, upstream) as has_litellm,
+        serving(folder, upstream, ours, workers=cores),
+        nginx(folder, theirs, upstream, cores) as has_nginx,
+        litellm(folder, others, upstream, cores) as has_litellm,
     ):
         for _ in range(rounds):
             for name, port, there in (("nginx", theirs, has_nginx), ("insource", ours, True),
@@ -182,11 +186,13 @@ def stub() -> Iterator[int]:
 
 
 @contextmanager
-def serving(folder: Path, upstream: int, port: int, *, record: str = "before_reply") -> Iterator[Process]:
-    """Run `insource serve` with one worker."""
+def serving(
+    folder: Path, upstream: int, port: int, *, record: str = "before_reply", workers: int = 1
+) -> Iterator[Process]:
+    """Run `insource serve`."""
     config = folder / "insource.toml"
     config.write_text(
-        f'[gateway]\nport = {port}\n[store]\nhome = "{folder}"\nrecord = "{record}"\n'
+        f'[gateway]\nport = {port}\nworkers = {workers}\n[store]\nhome = "{folder}"\nrecord = "{record}"\n'
         f'[upstreams.stub]\nbase_url = "http://127.0.0.1:{upstream}/v1"\nmodel = "gpt-4o"\n'
     )
     with Process(["--config", str(config), "serve"], folder) as gateway:

@@ -38,7 +38,7 @@ general_settings: {{disable_spend_logs: true}}
 
 
 @contextmanager
-def nginx(folder: Path, port: int, upstream: int, workers: int = 1) -> Iterator[bool]:
+def nginx(folder: Path, port: int, upstream: int, workers: int) -> Iterator[bool]:
     """Run nginx's proxy_pass with connections kept alive; yields False where nginx is not installed."""
     found = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(found).exists():
@@ -51,14 +51,15 @@ def nginx(folder: Path, port: int, upstream: int, workers: int = 1) -> Iterator[
 
 
 @contextmanager
-def litellm(folder: Path, port: int, upstream: int) -> Iterator[bool]:
-    """Run the LiteLLM proxy with one worker; yields False where `scripts/peers` has not installed it."""
+def litellm(folder: Path, port: int, upstream: int, workers: int) -> Iterator[bool]:
+    """Run the LiteLLM proxy; yields False where `scripts/peers` has not installed it."""
     if not LITELLM.exists():
         yield False
         return
     conf = folder / "litellm.yaml"
     conf.write_text(LITELLM_CONF.format(upstream=upstream))
-    command = [str(LITELLM), "--config", str(conf), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+    command = [str(LITELLM), "--config", str(conf), "--port", str(port), "--host", "127.0.0.1"]
+    command += ["--num_workers", str(workers)]
     allowed = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true", "LITELLM_LOG": "ERROR"}
     with _running(command, folder / "litellm.log", f"http://127.0.0.1:{port}/health/liveliness", allowed):
         yield True

@@ -246,6 +246,9 @@ def test_what_is_wrong_is_refused_with_place_value_and_remedy(tmp_path, text, wh
     assert what in told and todo in told and "insource.toml" in told
 
 
+OPAQUE = "a8b0e7153bf7c3706d85c524e4400665"
+
+
 @pytest.mark.parametrize(
     ("text", "secret"),
     [
@@ -258,6 +261,15 @@ def test_what_is_wrong_is_refused_with_place_value_and_remedy(tmp_path, text, wh
         ("[policy.public]\nupstreams = ['sk-abcdefgh12345678']", "sk-abc"),
         ("[gateway]\nsk-abcdefgh12345678 = 1", "sk-abc"),
         ("[upstreams.o]\nbase_url = 'https://user:hunter2@x'", "hunter2"),
+        ("[upstreams.o]\nbase_url = 'user:hunter2@x'", "hunter2"),
+        ("[upstreams.o]\nbase_url = 'https://x/v1?key=hunter2'", "hunter2"),
+        ("[upstreams.o]\nbase_url = 'x/v1?key=sk-abcdefgh12345678'", "sk-abc"),
+        (f"[upstreams.{OPAQUE}]\nbase_url = 'http://x'", OPAQUE),
+        (UPSTREAM + f"api_key_env = '{OPAQUE}'", OPAQUE),
+        (UPSTREAM + f"key_header = '{OPAQUE}'", OPAQUE),
+        (f"[gateway]\ndefault_upstream = '{OPAQUE}'", OPAQUE),
+        (f"[tasks.a.match]\nheader = {{ authorization = 'Bearer {OPAQUE[:12]}' }}", OPAQUE[:12]),
+        (UPSTREAM + "model = 'aB3dEfGhIjKlMnOpQrStUvWxYz0123456789AbCdEfGh'", "aB3dEf"),
     ],
 )
 def test_secrets_are_refused_and_never_shown(tmp_path, text, secret):
@@ -282,6 +294,19 @@ def test_a_system_prompt_may_look_like_anything(tmp_path):
 )
 def test_the_environment_is_checked_alike(tmp_path, env, told):
     assert told in refusal(tmp_path, "", env=env)
+
+
+def test_a_key_from_the_environment_is_not_shown_either(tmp_path):
+    env = {"INSOURCE_GATEWAY_DEFAULT_UPSTREAM": OPAQUE}
+    told = refusal(tmp_path, "", env=env)
+    assert OPAQUE not in told and "looks like a key" in told
+
+
+def test_what_only_looks_long_is_shown(tmp_path):
+    assert "'no-such-header-of-a-rather-long-name'" in refusal(
+        tmp_path, UPSTREAM + "key_header = 'no-such-header-of-a-rather-long-name'"
+    )
+    assert config(tmp_path, "[embeddings.e]\ntrunk = '" + "0a" * 32 + "'").embeddings["e"].trunk == "0a" * 32
 
 
 def test_flags_are_checked_alike(tmp_path):
@@ -357,6 +382,7 @@ def test_the_other_keys_of_a_whole_file(tmp_path):
         + """
 retries = 3
 deadline_s = 20
+reply_s = 90
 breaker_failures = 2
 breaker_rest_s = 1.5
 key_header = 'x-api-key'
@@ -383,6 +409,7 @@ schema = 'ticket'
     found = config(tmp_path, text)
     boston = found.upstreams["boston"]
     assert (boston.retries, boston.deadline_s, boston.breaker_failures, boston.breaker_rest_s) == (3, 20.0, 2, 1.5)
+    assert (boston.reply_s, found.upstreams["paris"].reply_s) == (90.0, 3_600.0)
     assert (boston.key_header, found.upstreams["paris"].key_header) == ("x-api-key", "authorization")
     assert (found.gateway.retry_budget, found.gateway.workers, found.gateway.log) == (0.1, 4, "json")
     assert found.store.record == "after_reply"

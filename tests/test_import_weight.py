@@ -63,7 +63,9 @@ def test_showing_the_configuration_loads_no_numbers_and_no_server(tmp_path):
     assert names == {"click"}
 
 
-SERVING = "import insource.gateway.worker, insource.store.registry, insource.backends.specialist, insource.backends.linear"
+SERVING = (
+    "import insource.gateway.worker, insource.store.registry, insource.backends.specialist, insource.backends.linear"
+)
 NEVER_WHILE_SERVING = {"torch", "sklearn", "transformers", "onnx", "joblib", "pandas", "openai", "rich"}
 NOT_FOR_LINEAR = {"onnxruntime", "tokenizers"}
 SLOW_PARTS = {"scipy.stats", "scipy.optimize", "scipy.sparse", "scipy.linalg"}

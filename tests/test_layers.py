@@ -47,7 +47,7 @@ ALLOWED = {
 PLACES = {
     "apsw": ["store/*", "cli/checks/machine.py"],
     "click": ["cli/*"],
-    "httptools": ["backends/http1*.py"],
+    "httptools": ["backends/http1*.py", "gateway/protocol.py"],
     "matplotlib": ["cli/*", "governance/*"],
     "msgspec": ["*"],
     "numpy": ["risk/*", "backends/*", "training/*", "lifecycle/*", "governance/*", "cli/*", "python_api.py"],

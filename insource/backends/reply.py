@@ -25,13 +25,15 @@ _ODD = (msgspec.MsgspecError, UnicodeError, RecursionError)
 class Reply:
     """What a reply said: the first choice's text and the tokens, None where unknown, and then why in `detail`.
 
-    A text that a limit on tokens cut off is given with a `detail` that says so.
+    A text that a limit on tokens cut off is given with a `detail` that says so. `pieces` is, of a stream that ended
+    early, how many pieces of text had come; its tokens are unknown where some came after they were last counted.
     """
 
     status: int
     content: str | None = None
     usage: Usage | None = None
     detail: str | None = None
+    pieces: int = 0
 
 
 class ReplyReader:
@@ -185,14 +187,16 @@ def _read(status: int, body: bytes | bytearray, dialect: str, safe: str | None) 
 
 
 def _told_stream(status: int, said: Said, odd: bool) -> Reply:
-    usage = said.usage()
     if said.failed:
-        return Reply(status, usage=usage, detail="the stream ended in an error")
-    if odd:
-        return Reply(status, usage=usage, detail="the stream ended early or is of another format")
-    if not said.ended:
-        return Reply(status, usage=usage, detail="the stream ended early")
-    return _told(status, said)
+        why = "the stream ended in an error"
+    elif odd:
+        why = "the stream ended early or is of another format"
+    elif not said.ended:
+        why = "the stream ended early"
+    else:
+        return _told(status, said)
+    usage = said.usage() if said.counted == said.pieces else None
+    return Reply(status, usage=usage, detail=why, pieces=said.pieces)
 
 
 def _told(status: int, said: Said) -> Reply:

@@ -19,7 +19,10 @@ CUT = ("length", "max_tokens", "max_output_tokens")
 
 @dataclass(slots=True)
 class Said:
-    """What a reply has said so far; `text` is UTF-8, `spoke` says whether it held any, `ended` whether it is whole."""
+    """What a reply has said so far; `text` is UTF-8, `spoke` says whether it held any, `ended` whether it is whole.
+
+    `pieces` counts the texts that were not empty, `counted` how many of them had come when the tokens were last told.
+    """
 
     text: bytearray = field(default_factory=bytearray)
     spoke: bool = False
@@ -28,12 +31,15 @@ class Said:
     ended: bool = False
     cut: bool = False
     failed: bool = False
+    pieces: int = 0
+    counted: int = 0
 
     def say(self, text: Any) -> None:
         """Add a piece of text; what is none is left out."""
         if isinstance(text, str):
             self.text += text.encode()
             self.spoke = True
+            self.pieces += text != ""
 
     def count(self, usage: _Usage | None) -> None:
         """Take the token counts that are given; later ones replace earlier ones."""
@@ -42,7 +48,8 @@ class Said:
         prompt = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
         completion = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
         self.prompt = prompt if prompt is not None else self.prompt
-        self.completion = completion if completion is not None else self.completion
+        if completion is not None:
+            self.completion, self.counted = completion, self.pieces
 
     def usage(self) -> Usage | None:
         """Return the tokens; None where they are unknown or no sensible numbers."""
@@ -147,13 +154,13 @@ def take_chunk(said: Said, data: bytes | bytearray) -> None:
         said.ended = True
         return
     body = _completion(data)
-    said.count(body.usage)
     for choice in body.choices:
         if choice.finish_reason is not None:
             said.ended = True
         if choice.index == 0:
             said.say(choice.delta.content if choice.delta is not None else choice.text)
             said.cut = said.cut or choice.finish_reason in CUT
+    said.count(body.usage)
 
 
 def read_response(said: Said, data: bytes | bytearray, safe: str | None) -> None:

@@ -228,11 +228,8 @@ def _kept_error(decision: Decision) -> KeptLocal:
     rated = decision.sensitivity.value if decision.sensitivity else "restricted, as nobody rated it"
     what = f"The request was not answered here, and as its sensitivity is {rated}, it may go to no upstream; "
     if (decision.detail or "").startswith(REVIEW):
-        return AwaitingReview(what + "it waits for a person. Ask for its answer later, by its id.")
-    return KeptLocal(
-        what + "an upstream that the policy allows for it was expected. Name one in [policy], or send it with a lower "
-        "sensitivity if its text allows that."
-    )
+        return AwaitingReview(what + "it waits for a person.")
+    return KeptLocal(what + "an upstream that the policy allows for it was expected.")
 
 
 def _no_upstream(decision: Decision) -> str:

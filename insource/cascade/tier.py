@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from insource.backends.contract import Backend
 from insource.cascade.honour import unfit
 from insource.cascade.refusal import Refusal, refusal_of
+from insource.errors import UpstreamTimeout
 from insource.types import Answer, Outcome, Reason, Request
 
 _UNSURE = frozenset({Reason.BELOW_THRESHOLD, Reason.NO_THRESHOLD, Reason.NO_SPECIALIST})
@@ -135,5 +136,7 @@ def _unasked(tier: Tier) -> Verdict:
 
 
 def _failed(tier: Tier, error: Exception) -> Verdict:
+    if isinstance(error, UpstreamTimeout):
+        return up(Reason.SPECIALIST_SLOW, "its server did not answer in time", tier)
     refusal = refusal_of(error)
     return up(refusal.reason, refusal.detail, tier)

@@ -90,4 +90,14 @@ def _wait_for_reload(home: Path, number: int) -> Reloaded | None:
 def _text(value: object) -> str:
     if value is None or value == ():
         return "not set"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(_item, value)) if isinstance(value, tuple) else str(value)
+
+
+def _item(value: object) -> str:
+    """Show an upstream with its weight, or a header with its value; all else as it is."""
+    if not isinstance(value, tuple):
+        return str(value)
+    name, other = value
+    if isinstance(other, float):
+        return f"{name} (weight {other:g})" if other else f"{name} (on failure)"
+    return f"{name}: {other}"

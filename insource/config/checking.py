@@ -11,7 +11,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from insource.config.kinds import NAME, looks_secret
+from insource.config.kinds import NAME, holds_secret, looks_secret
 from insource.config.origins import Path, line_of
 from insource.config.settings import SECTIONS, SETTINGS, Setting
 from insource.errors import ConfigError
@@ -74,14 +74,14 @@ def wrong_value(origin: str, key: str, value: Any, expected: str) -> ConfigError
 
 def shown(value: Any) -> str:
     """Return a value as a message may show it: short, and never one that looks like a key."""
-    if isinstance(value, str) and looks_secret(value):
+    if isinstance(value, str) and holds_secret(value):
         return "something that looks like a key (not shown)"
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and "@" in value and "//" in value:
-        return "an address with '@' in it (not shown)"
+    if isinstance(value, str) and ("@" in value or ("//" in value and "?" in value)):
+        return "an address with '@' or '?' in it (not shown)"
     text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
@@ -101,7 +101,7 @@ def _walk(table: Mapping[str, Any], path: Path, pattern: Path, source: Source) -
         here = (*path, key)
         step = "NAME" if "NAME" in children else "ANSWER" if "ANSWER" in children else key
         below = (*pattern, step)
-        if "NAME" in children and not NAME.fullmatch(key):
+        if "NAME" in children and (not NAME.fullmatch(key) or looks_secret(key)):
             raise ConfigError(
                 f"{source.at(here)}: {path[0][:-1]} is named {shown(key)}; small letters, digits, dots, dashes and "
                 "underscores, at most 64, the first a letter or a digit, were expected. Choose another name."

@@ -17,9 +17,13 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(
-    r"(?i)(Bearer\s+)?"
-    r"(sk-|sk_|pk-|rk_|gsk_|hf_|xai-|ghp_|github_pat_|glpat-|AKIA|AIza|xox[abprs]-|eyJ)[\w.+/=-]{6,}"
+    r"(?i:(Bearer\s+)?"
+    r"(sk-|sk_|pk-|rk_|gsk_|hf_|xai-|ghp_|github_pat_|glpat-|AKIA|AIza|xox[abprs]-|eyJ)[\w.+/=-]{6,})"
+    r"|(?i:Bearer|Basic)\s+\S{8,}"
+    r"|[0-9a-fA-F]{32}"  # keys that begin like nothing, such as Azure's, old and new
+    r"|(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[A-Za-z0-9]{40,}"
 )
+_WORD = re.compile(r"[\w.+~-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,11 @@ def url() -> Kind:
 def looks_secret(value: str) -> bool:
     """Say whether a text looks like a key rather than the name of one."""
     return _SECRET.fullmatch(value.strip()) is not None
+
+
+def holds_secret(value: str) -> bool:
+    """Say whether a text, or a part of it such as an address's user or query, looks like a key."""
+    return looks_secret(value) or any(looks_secret(word) for word in _WORD.findall(value))
 
 
 def _text(name: str, expected: str, fits: Callable[[str], bool]) -> Kind:

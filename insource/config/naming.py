@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from insource.config.checking import nearest
+from insource.config.checking import nearest, shown
 from insource.config.models import EmbeddingsConfig, PolicyConfig, UpstreamConfig
 from insource.errors import ConfigError
 from insource.types import Task
@@ -30,17 +30,22 @@ def check_upstreams(
                           "no other. Name each of them.")  # fmt: skip
     for key, name in _named(default, tasks, policy):
         if name != ALL and name not in upstreams:
-            known = nearest(name, upstreams) if upstreams else f"Add a section [upstreams.{name}]."
-            raise ConfigError(f"{origins[key]}: {key} is '{name}', which no [upstreams.NAME] describes; the name of an "
-                              f"upstream was expected. {known}")  # fmt: skip
+            known = nearest(name, upstreams) if upstreams else f"Add a section [upstreams.{_bare(name)}]."
+            raise ConfigError(f"{origins[key]}: {key} is {shown(name)}, which no [upstreams.NAME] describes; the name "
+                              f"of an upstream was expected. {known}")  # fmt: skip
     jurisdictions = {upstream.jurisdiction for upstream in upstreams.values()}
     for level in ("public", "internal"):
         allowed = policy.public if level == "public" else policy.internal
         for wanted in allowed.jurisdictions:
             if wanted not in (jurisdictions | {ALL}):
                 key = f"policy.{level}.jurisdictions"
-                raise ConfigError(f"{origins[key]}: {key} has '{wanted}', which no upstream lies in; a jurisdiction of "
-                                  "[upstreams.NAME] was expected. Correct it, or take it out.")  # fmt: skip
+                raise ConfigError(f"{origins[key]}: {key} has {shown(wanted)}, which no upstream lies in; a "
+                                  "jurisdiction of an upstream was expected. Correct it, or take it out.")  # fmt: skip
+
+
+def _bare(name: str) -> str:
+    """Return a name as a heading may show it; NAME for one that may not be shown."""
+    return name if shown(name) == repr(name) else "NAME"
 
 
 def check_embeddings(embeddings: Mapping[str, EmbeddingsConfig], origins: Mapping[str, str]) -> None:

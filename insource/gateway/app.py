@@ -6,22 +6,28 @@ It is plain ASGI: no framework and no middleware stand between the server and an
 from __future__ import annotations
 
 import logging
+import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 from starlette.types import Receive, Scope, Send
 
 from insource.errors import InsourceError, RequestError
+from insource.gateway.browsers import refuse_pages
 from insource.gateway.endpoints import Completions, Endpoint, Models, Reviews, live, metrics, ready
 from insource.gateway.gateway import Gateway, open_gateway
 from insource.gateway.parts import Parts
 from insource.gateway.sending import send_error
-from insource.gateway.wire import DIALECTS
+from insource.gateway.wire import DIALECTS, read_headers
 
 Serve = Callable[[Gateway, Scope, Receive, Send], Awaitable[None]]
 API = "/v1/"
-REVIEWS = "/v1/insource/reviews/"
+OURS = "/v1/insource/"
+REVIEWS = OURS + "reviews/"
+_DECODINGS = 4
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,10 +50,11 @@ class Application:
         self._routes: Mapping[tuple[str, str], Serve] = {
             **{("POST", path): Completions(dialect).answer for path, dialect in DIALECTS.items()},
             ("GET", "/v1/models"): Models().answer,
-            ("GET", "/healthz"): live,
-            ("GET", "/readyz"): ready,
-            ("GET", "/metrics"): metrics,
+            ("GET", "/healthz"): _without_pages(live),
+            ("GET", "/readyz"): _without_pages(ready),
+            ("GET", "/metrics"): _without_pages(metrics),
         }
+        self._taken = frozenset(path for _, path in self._routes)
 
     @property
     def paths(self) -> tuple[tuple[str, str], ...]:
@@ -68,20 +75,30 @@ class Application:
             if gateway is None:
                 raise InsourceError("The gateway is starting or has stopped; it was asked to serve. Try again.")
             if serve is None:
-                raise _not_here(scope)
+                await send_error(send, _not_here(scope), [], 405 if scope["path"] in self._taken else 404)
+                return
             await serve(gateway, scope, receive, send)
         except InsourceError as error:
-            known = any(path == scope["path"] for _, path in self._routes)
-            await send_error(send, error, [], 503 if gateway is None else 405 if known else 404)
+            await send_error(send, error, [], 503 if gateway is None else None)
         except Exception as error:  # what was not foreseen; the trace has our lines and no word of a request
             _LOG.error("a request broke the gateway (%s)", type(error).__name__, exc_info=error)
             await send_error(send, InsourceError(f"The gateway failed ({type(error).__name__})."), [])
 
     def _found(self, scope: Scope) -> Serve | None:
+        """Return what serves a path that is no route's in this method: a review, what is passed on, or nothing.
+
+        A route's path in disguise is not passed on: an upstream that sees through it would get a body that nobody here
+        has read. Nor is a body to a route's path in another method, or anything under the paths that are ours.
+        """
         path: str = scope["path"]
         if path.startswith(REVIEWS):
             return self._reviews if scope["method"] == "GET" else None
-        return self._anything if path.startswith(API) else None
+        if path in self._taken:
+            return self._anything if path.startswith(API) and not _has_body(scope) else None
+        plain = _plain(path)
+        if not path.startswith(API) or plain in self._taken or (plain + "/").startswith(OURS):
+            return None
+        return self._anything
 
     async def _live(self, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as opened:
@@ -100,3 +117,26 @@ class Application:
 
 def _not_here(scope: Scope) -> RequestError:
     return RequestError(f"{scope['method']} {scope['path'][:80]} is not served here; the API is under /v1/.")
+
+
+def _without_pages(serve: Serve) -> Serve:
+    async def guarded(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+        refuse_pages(read_headers(scope["headers"]))
+        await serve(gateway, scope, receive, send)
+
+    return guarded
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a request brings a body, by its headers."""
+    told = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
+    return told.pop(b"content-length", b"0") != b"0" or bool(told)
+
+
+def _plain(path: str) -> str:
+    """Return a path as a careless server might read it: decoded often, in small letters, without all that is empty."""
+    for _ in range(_DECODINGS):
+        path = unquote(path)
+    path = re.split("[?#]", unicodedata.normalize("NFKC", path).lower(), maxsplit=1)[0]
+    parts = (re.split("[;.]", part.strip(), maxsplit=1)[0].strip() for part in re.split(r"[/\\]", path))
+    return "/" + "/".join(part for part in parts if part)

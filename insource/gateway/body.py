@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from insource.errors import RequestTooLarge, RequestTooSlow
+from insource.errors import Overloaded, RequestTooLarge, RequestTooSlow
 from insource.gateway.protocol import Connection
 
 T = TypeVar("T")
+
+ROOM_BYTES = 2**28
+"""What all bodies that are being received may hold together; beyond it, those that still grow are refused."""
 
 
 class ClientGone(Exception):
@@ -26,8 +29,9 @@ async def read_body(
 ) -> bytes:
     """Return the whole body; `declared` is its Content-Length header.
 
-    Raises RequestTooLarge above `max_bytes`, at once where the header says so; RequestTooSlow after `seconds`;
-    ClientGone where the connection closes before the end.
+    Raises RequestTooLarge above `max_bytes`, at once where the header says so; RequestTooSlow `seconds` after the
+    request began to arrive; Overloaded where too much is being received; ClientGone where the connection closes before
+    the end.
     """
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(int(declared), max_bytes)
@@ -35,18 +39,33 @@ async def read_body(
         message: Any = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-    else:
-        message = await _receive(receive, seconds)
-    if not message.get("more_body", False):
-        return _checked(message.get("body", b""), max_bytes)
-    pieces, length = [message.get("body", b"")], len(message.get("body", b""))
-    ends = asyncio.get_running_loop().time() + seconds
-    while message.get("more_body", False):
-        message = await _receive(receive, ends - asyncio.get_running_loop().time(), seconds)
-        pieces.append(message.get("body", b""))
-        length += len(pieces[-1])
-        if length > max_bytes:
-            raise _too_large(length, max_bytes)
+        if not message.get("more_body", False):
+            return _checked(message.get("body", b""), max_bytes)
+        return await _pieces(receive, connection, message.get("body", b""), max_bytes, seconds)
+    return await _pieces(receive, connection, b"", max_bytes, seconds)
+
+
+async def _pieces(receive: Receive, connection: Connection, first: bytes, max_bytes: int, seconds: float) -> bytes:
+    """Take a body that comes in pieces."""
+    pieces, length, room = [first], len(first), connection.room
+    began = connection.began if connection.began is not None else asyncio.get_running_loop().time()
+    room.held += length
+    try:
+        more = True
+        while more:
+            message = await _receive(receive, began + seconds, seconds)
+            pieces.append(message.get("body", b""))
+            length += len(pieces[-1])
+            room.held += len(pieces[-1])
+            more = message.get("more_body", False)
+            if length > max_bytes:
+                raise _too_large(length, max_bytes)
+            if more and room.held > max(ROOM_BYTES, max_bytes):
+                raise Overloaded(
+                    f"Bodies of {room.held} bytes are being received; at most {ROOM_BYTES} are held at once."
+                )
+    finally:
+        room.held -= length
     return b"".join(pieces)
 
 
@@ -72,13 +91,13 @@ async def unless_gone(connection: Connection, work: Coroutine[Any, Any, T]) -> T
         connection.forget(gone)
 
 
-async def _receive(receive: Receive, left: float, seconds: float | None = None) -> Any:
+async def _receive(receive: Receive, until: float, seconds: float) -> Any:
     try:
-        async with asyncio.timeout(left):
+        async with asyncio.timeout_at(until):
             message = await receive()
     except TimeoutError as error:
         raise RequestTooSlow(
-            f"The request's body was not complete after {seconds or left:g} s; it was expected by then."
+            f"The request's body was not complete after {seconds:g} s; it was expected by then."
         ) from error
     if message["type"] == "http.disconnect":
         raise ClientGone

@@ -37,9 +37,10 @@ class Endpoint:
         started = perf_counter()
         request_id = gateway.new_id()
         try:
-            with gateway.permits:
-                connection = (scope.get("extensions") or {}).get(EXTENSION) or Connection()
-                request = await self._request(gateway, request_id, scope, receive, connection)
+            gateway.permits.check()
+            connection = (scope.get("extensions") or {}).get(EXTENSION) or Connection()
+            request = await self._request(gateway, request_id, scope, receive, connection)
+            with gateway.permits:  # only now: a body that trickles in keeps nobody else's permit
                 await self.serve(gateway, request, Client(connection, send, started))
         except ClientGone:
             gateway.metrics.add("insource_refused_total", code="client_gone")

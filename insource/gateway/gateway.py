@@ -24,7 +24,7 @@ from insource.types import SpecialistVersion
 
 POLL_SECONDS = 0.5
 PURGE_SECONDS = 3600.0
-AUDIT_SECONDS = 2.0
+AUDIT_SECONDS = 1.0  # with the deadline before it, still within what the supervisor waits
 _LOG = logging.getLogger(__name__)
 
 
@@ -139,7 +139,7 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(parts: Parts) -> AsyncIterator[Gateway]:
-    """Open upstreams and stacks, follow the registry meanwhile, and close: audits under way get 2 s more.
+    """Open upstreams and stacks, follow the registry meanwhile, and close: audits under way get 1 s more.
 
     Raises ConfigError for a missing key, StoreError for an unreadable registry.
     """

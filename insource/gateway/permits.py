@@ -19,10 +19,14 @@ class Permits:
         self._watch = watch
         self.taken = 0
 
-    def __enter__(self) -> None:
-        """Take a permit; raise Overloaded where none is free."""
+    def check(self) -> None:
+        """Raise Overloaded where none is free."""
         if self.taken >= self.limit:
             raise Overloaded(f"{self.taken} requests are being served; at most {self.limit} are taken at once.")
+
+    def __enter__(self) -> None:
+        """Take a permit; raise Overloaded where none is free."""
+        self.check()
         self.taken += 1
         self._watch(self.taken)
 

@@ -101,8 +101,10 @@ class Relaying:
         send = self._client.send
         await send({"type": "http.response.start", "status": relay.status, "headers": self._headers(relay)})
         async for chunk in relay.chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            reader.feed(chunk)
+            try:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            finally:  # a client that reads slowly may leave meanwhile; what came is on record all the same
+                reader.feed(chunk)
         await send({"type": "http.response.body", "body": b""})
 
     def _headers(self, relay: Relay) -> list[tuple[bytes, bytes]]:
@@ -129,6 +131,8 @@ class Relaying:
     def _settle(self, status: int, detail: str | None, reply: Reply | None = None) -> None:
         if reply is None and self._reader is not None:
             reply = self._reader.finish()
+            if detail is not None and reply.pieces:
+                detail = f"{detail}; {reply.pieces} pieces of text had come"
         self._gateway.recorder.settled(
             self._exchange,
             status,

@@ -22,6 +22,8 @@ from insource.gateway.listening import listen, url_of
 from insource.gateway.protocol import Protocol, deadlines
 
 KEEP_ALIVE_SECONDS = 75
+TICK_SECONDS = 0.01
+_LAST = [(b"connection", b"close")]
 
 
 def serve_app(app: ASGIApp, host: str, port: int, announce: Callable[[str], None]) -> None:
@@ -77,12 +79,18 @@ class ServerThread:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which tells when it is ready. `signals` says whether SIGTERM and SIGINT stop it."""
+    """uvicorn's server, which tells when it is ready. `signals` says whether SIGTERM and SIGINT stop it.
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], signals: bool) -> None:
+    uvicorn closes idle connections the moment it stops, and with them those that bring a request just then. This one
+    serves for `farewell` seconds more what arrives on connections that stand, and says in each reply that it is the
+    last one there.
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], signals: bool, farewell: float = 0.0) -> None:
         super().__init__(config)
         self._tell_ready = ready
         self._signals = signals
+        self._farewell = farewell
 
     def set_limits(self, drain: float, receipt: float) -> None:
         """Take other deadlines, in seconds: from the next stop, and from the next request's headers on."""
@@ -95,6 +103,24 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._tell_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, say farewell on those that stand, then stop; all of it within the deadline."""
+        loop, drain = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown or 0
+        began = loop.time()
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = _LAST
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None:
+                cycle.default_headers = _LAST  # where its reply has not begun yet
+        until = began + min(self._farewell, drain)
+        while loop.time() < until and self.server_state.connections and not self.force_exit:
+            await asyncio.sleep(TICK_SECONDS)
+        limits: Any = self.config
+        limits.timeout_graceful_shutdown = max(0.0, drain - (loop.time() - began))  # any number does, it waits for it
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,7 +137,13 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    app: ASGIApp, drain: float, receipt: float, ready: Callable[[], None], *, signals: bool = True
+    app: ASGIApp,
+    drain: float,
+    receipt: float,
+    ready: Callable[[], None],
+    *,
+    signals: bool = True,
+    farewell: float = 0.0,
 ) -> Server:
     """Return a server that tells `ready` when it takes requests; times in seconds."""
     http: type[Any] = deadlines(Protocol, receipt)
@@ -130,7 +162,7 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_whole(drain),
     )
-    return Server(config, ready, signals)
+    return Server(config, ready, signals, farewell)
 
 
 def _whole(drain: float) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from insource.config import Config
 from insource.config.given import Given
 from insource.errors import InsourceError, StoreError
 from insource.gateway.child import Child
@@ -203,17 +204,20 @@ class Supervisor:
         """Take over the file as it is now on every worker, or on none; tell ledger, log, metrics and status file."""
         async with self._reloading:
             try:
-                fresh = self._given.again()
-                config = fresh.config()
+                fresh, config = await asyncio.to_thread(self._read_again)  # the ledger is written meanwhile
                 check_fixed(self._config, config)
                 await asyncio.wait_for(self._hand_out(fresh), RELOAD_SECONDS)
-            except (InsourceError, TimeoutError) as error:
-                said = str(error) or f"a worker did not take it over within {RELOAD_SECONDS:.0f} s"
+            except Exception as error:  # whatever a file can bring about must be told, not only what was foreseen
+                said = _why(error)
                 _LOG.error("the new configuration is refused, the one before is served: %s", said)
                 self._told("refused", said)
             else:
                 self._config = config
                 self._told("loaded", f"{fresh.path} is served by {len(self._children)} workers")
+
+    def _read_again(self) -> tuple[Given, Config]:
+        fresh = self._given.again()
+        return fresh, fresh.config()
 
     async def _hand_out(self, fresh: Given) -> None:
         """Give the workers the new source, one after another; take it back everywhere where one refuses it."""
@@ -263,3 +267,10 @@ class Supervisor:
         opened.callback(shutil.rmtree, folder, ignore_errors=True)
         self._environment[METRICS_FOLDER] = os.environ[METRICS_FOLDER] = folder
         opened.callback(os.environ.pop, METRICS_FOLDER, None)
+
+
+def _why(error: Exception) -> str:
+    """Return why a configuration was not taken over."""
+    if isinstance(error, TimeoutError):
+        return f"a worker did not take it over within {RELOAD_SECONDS:.0f} s"
+    return str(error) if isinstance(error, InsourceError) else f"it cannot be read ({type(error).__name__})"

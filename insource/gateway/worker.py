@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import hashlib
+import gc
 import logging
 import os
 import signal
@@ -31,6 +31,10 @@ from insource.store.writer import LedgerWriter
 
 ORPHANED, REFUSED = 4, 3
 FLUSH_SECONDS = 1.0
+FAREWELL_SECONDS = 0.5
+GARBAGE = 20_000
+"""New objects that may stand at once before the collector looks for circles among them; Python's own is 700."""
+
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _LOG = logging.getLogger(__name__)
 
@@ -66,7 +70,6 @@ class _Worker:
         self._build = build
         self._app: Application | None = None
         self._server: Server | None = None
-        self._digests: set[str] = set()
 
     async def run(self, connected: socket.socket) -> int:
         """Return the exit code once everything has been served and recorded."""
@@ -91,7 +94,12 @@ class _Worker:
             self._app = app = create_app(parts)
             limits = config.gateway
             self._server = server = make_server(
-                app, limits.drain_s, limits.receipt_s, lambda: self._ready(control, given), signals=False
+                app,
+                limits.drain_s,
+                limits.receipt_s,
+                lambda: self._ready(control),
+                signals=False,
+                farewell=FAREWELL_SECONDS,
             )
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._drain)
             jobs = [asyncio.ensure_future(job) for job in (self._follow(control), self._flush())]
@@ -103,8 +111,10 @@ class _Worker:
                 raise app.state.failure or InsourceError("The server did not start; its log says why.")
             await client.close()
 
-    def _ready(self, control: Control, given: Given) -> None:
-        self._tell_configuration(given)
+    def _ready(self, control: Control) -> None:
+        gc.collect()
+        gc.freeze()  # what stands now stays: it need not be looked at again with every collection
+        gc.set_threshold(GARBAGE)
         control.send(Message("ready"))
 
     def _drain(self) -> None:
@@ -143,18 +153,6 @@ class _Worker:
         config = given.config()
         await gateway.reload(config)
         self._server.set_limits(config.gateway.drain_s, config.gateway.receipt_s)
-        self._tell_configuration(given)
-
-    def _tell_configuration(self, given: Given) -> None:
-        """Set the gauges of the configuration in use; the digest of the one before reads 0."""
-        if self._gateway is not None:
-            digest = hashlib.sha256(given.data or b"").hexdigest()[:12]
-            metrics = self._gateway.metrics
-            for before in self._digests - {digest}:
-                metrics.set("insource_config_info", 0, digest=before)
-            self._digests.add(digest)
-            metrics.set("insource_config_info", 1, digest=digest)
-            metrics.set("insource_config_loaded_seconds", utc_now().timestamp())
 
     async def _flush(self) -> None:
         """Hand the metrics over often enough that any worker can tell them all."""

@@ -112,13 +112,18 @@ class Upstreams(Mapping[str, Egress]):
         return len(self._egresses)
 
     def chosen(
-        self, named: Sequence[tuple[str, float]], model: str | None = None, otherwise: str | None = None
+        self,
+        named: Sequence[tuple[str, float]],
+        model: str | None = None,
+        otherwise: str | None = None,
+        deadline: float | None = None,
     ) -> Failover | None:
         """Return what asks the named upstreams by weight and falls back on failure; None where none is named.
 
         `model` is what "task:NAME" becomes, whichever is asked; without it each upstream's own model, then `otherwise`.
+        `deadline` takes the place of the upstreams' own: seconds in which a reply must begin.
         """
-        members = [self._member(name, weight, model, otherwise) for name, weight in named]
+        members = [self._member(name, weight, model, otherwise, deadline) for name, weight in named]
         return Failover(members, self._budget, random=self._random) if members else None
 
     def states(self) -> Mapping[str, str]:
@@ -141,7 +146,9 @@ class Upstreams(Mapping[str, Egress]):
         if opened is not None:
             await opened.__aexit__(kind, error, trace)
 
-    def _member(self, name: str, weight: float, model: str | None, otherwise: str | None) -> Member:
+    def _member(
+        self, name: str, weight: float, model: str | None, otherwise: str | None, deadline: float | None
+    ) -> Member:
         config = self._configs[name]
         return Member(
             name,
@@ -149,7 +156,7 @@ class Upstreams(Mapping[str, Egress]):
             self._breakers[name],
             weight,
             config.retries,
-            config.deadline_s,
+            deadline if deadline is not None else config.deadline_s,
             model or config.model or otherwise,
         )
 

@@ -61,7 +61,7 @@ class Member:
             if self.deadline is None:
                 answer = await self.egress.answer(request)
             else:
-                answer = await self._in_time(request, seconds)
+                answer = await self._in_time(request, ticket, seconds)
         except UpstreamError as error:
             self.breaker.failed(ticket)
             return error
@@ -75,10 +75,14 @@ class Member:
             self.breaker.failed(ticket, _pause(answer.relay, now))
         return answer
 
-    async def _in_time(self, request: Request, seconds: float) -> Answer:
+    async def _in_time(self, request: Request, ticket: int, seconds: float) -> Answer:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await self.egress.answer(request)
+        except asyncio.CancelledError:
+            if limit.expired():  # whoever waits gave up at the same moment; it was too slow all the same
+                self.breaker.failed(ticket)
+            raise
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -23,6 +23,7 @@ from insource.store.rows import RowMaker, Rows
 from insource.types import Audit, Content, Decision, Settlement
 
 LOG = logging.getLogger("insource.store")
+PACE_SECONDS = 0.005
 GONE = (
     "The ledger's process is gone, so no decision can be recorded and nothing is served. "
     "It is started again by whatever started the gateway."
@@ -47,6 +48,7 @@ class LedgerClient:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Told)
         self._jobs: list[WireJob] = []
+        self._pace: asyncio.Handle | None = None
         self._next = 0
         self._unacknowledged: dict[int, Waiting | None] = {}
         self._lost = 0
@@ -142,8 +144,8 @@ class LedgerClient:
     def _queue(self, rows: Rows, patient: bool, waiting: W) -> W:
         if self._gone is not None:
             raise again(self._gone)
-        if not self._jobs:
-            self._loop.call_soon(self._flush)
+        if self._pace is None:
+            self._pace = self._loop.call_soon(self._flush)
         self._jobs.append(wire_job(rows, patient))
         self._number(waiting)
         return waiting
@@ -155,8 +157,16 @@ class LedgerClient:
         return number
 
     def _flush(self) -> None:
+        """Send what has queued up; what comes now goes when this is answered, and at the latest PACE_SECONDS later.
+
+        The ledger commits one batch at a time anyway, so that a second one under way would only cost both sides.
+        """
+        if self._pace is not None:
+            self._pace.cancel()
+            self._pace = None
         jobs, self._jobs = self._jobs, []
         if jobs and self._gone is None:
+            self._pace = self._loop.call_later(PACE_SECONDS, self._flush)
             self._send(jobs, self._next - len(jobs))
 
     def _send(self, jobs: list[WireJob], first: int) -> None:
@@ -186,6 +196,7 @@ class LedgerClient:
             self._fail(self._unacknowledged.pop(number), error_of(code, message))
         if not self._unacknowledged:
             self._all_told.set()
+        self._flush()
 
     def _fail(self, waiting: Waiting | None, error: InsourceError) -> None:
         if waiting is None or isinstance(waiting, _Unwatched):

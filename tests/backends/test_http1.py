@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insource.backends.http1 import HEAD_BYTES, HELD_BYTES, Connection
-from insource.backends.http1_reply import Broken, Failed, Silent
+from insource.backends.http1_reply import Broken, Endless, Failed, Silent
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nhost: u\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -466,6 +466,33 @@ def test_a_trickled_body_passes_and_a_slow_reader_is_no_silence():
     assert not run(fails_after(9.0, Connection, says(HEAD_ONLY), *[says(b"1\r\na\r\n")] * 5))
     flood = b"%x\r\n" % (HELD_BYTES + 1) + b"x" * (HELD_BYTES + 1) + b"\r\n"
     assert not run(fails_after(9.0, Connection, says(HEAD_ONLY), says(flood), *[nothing] * 9))
+
+
+@pytest.mark.parametrize("steps", [
+    [says(HEAD_ONLY)] + [says(b"1\r\na\r\n")] * 5,  # steadily
+    [says(HEAD_ONLY), says(b"%x\r\n" % (HELD_BYTES + 1) + b"x" * (HELD_BYTES + 1) + b"\r\n")] + [nothing] * 4,  # unread
+    [nothing] * 6,
+])  # fmt: skip
+def test_a_reply_is_cut_off_where_it_is_not_whole_in_time(steps):
+    async def failure(whole):
+        connection = Connection(60.0, lambda _: None, lambda _: None, whole=whole)
+        wire = Wire(connection)
+        for exchange in (OK, None):  # the second runs on the first one's timer
+            reply = connection.send(HEAD, b"", bodyless=False)
+            if exchange is not None:
+                wire.hand(exchange)
+                await asyncio.get_running_loop().pass_(4.0)
+        for step in steps:
+            assert reply.failure is None
+            await asyncio.get_running_loop().pass_(5.0)
+            step(wire, reply)
+        failed = reply.failure
+        reply.close()
+        await asyncio.sleep(0)
+        return failed
+
+    assert isinstance(run(failure(30.0)), Endless)
+    assert run(failure(float("inf"))) is None  # the guard taken out
 
 
 def test_one_timer_serves_many_exchanges():

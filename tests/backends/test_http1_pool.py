@@ -280,6 +280,19 @@ async def test_the_keep_alive_race_is_run_again_once():
 
 
 @on_both_loops
+async def test_it_is_run_again_only_where_that_is_allowed():
+    asked = []
+    async with before(races(), resend=lambda: asked.append(1)) as (server, pool):
+        await sent(pool, b"a")
+        with pytest.raises(Stale):
+            await sent(pool, b"b")
+        assert server.requests == [b"a", b"b"] and asked == [1]
+    async with before(races(), resend=lambda: True) as (server, pool):
+        assert (await sent(pool, b"a")).sent == 1
+        assert (await sent(pool, b"b")).sent == 2
+
+
+@on_both_loops
 async def test_it_is_run_again_when_all_places_are_taken_as_well():
     async with before(races(), connections=1) as (server, pool):
         await sent(pool, b"a")

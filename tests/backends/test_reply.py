@@ -294,3 +294,21 @@ async def test_an_answer_is_read_to_its_end_and_closed():
         assert (await read_reply(answer, dialect="messages")).content == "café"
     assert closed == [True, True]
     assert (await read_reply(Answer("s", content="yes"))).content == "yes"
+
+
+def text_events(*counts):
+    """A stream of one piece of text for each count of tokens, None where it says none."""
+    usage = [f',"usage":{{"prompt_tokens":7,"completion_tokens":{count}}}' if count else "" for count in counts]
+    return "".join(f'data: {{"choices":[{{"delta":{{"content":"w"}}}}]{each}}}\n\n' for each in usage).encode()
+
+
+def test_of_a_stream_that_ends_early_the_pieces_are_counted_and_stale_tokens_are_unknown():
+    reply = read(text_events(1, 2, 3), EVENTS)
+    assert (reply.pieces, reply.usage) == (3, Usage(7, 3))
+    reply = read(text_events(1, None, None), EVENTS)
+    assert (reply.pieces, reply.usage) == (3, None)  # not 1, nor 0: nobody knows
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+    piece = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"w"}}\n\n'
+    reply = read(start + piece * 4, EVENTS, dialect="messages")
+    assert (reply.pieces, reply.usage) == (4, None)
+    assert read(start, EVENTS, dialect="messages").usage == Usage(7, 1)

@@ -254,6 +254,13 @@ async def test_silence_is_a_timeout(raw, says):
         await upstream.gone.wait()
 
 
+async def test_a_reply_that_never_ends_is_a_timeout():
+    async with before(HALF, whole=0.05) as upstream:
+        with pytest.raises(UpstreamTimeout, match="had not ended its reply after 0.05 s. Check it, or raise reply_s"):
+            await everything(await upstream.answer(HELLO))
+        await upstream.gone.wait()
+
+
 @pytest.mark.parametrize("reply", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nbroken header\r\n\r\n", b"\0" * 100])
 async def test_what_is_no_http_is_an_upstream_error(reply):
     async with before(reply) as upstream:

@@ -16,7 +16,7 @@ from insource.cascade.cascade import Cascade
 from insource.cascade.coin import coin_rate
 from insource.cascade.refusal import Refusal
 from insource.cascade.tier import Tier
-from insource.errors import ArtifactDamaged, KeptLocal
+from insource.errors import ArtifactDamaged, KeptLocal, UpstreamTimeout
 from insource.gateway.server import ServerThread
 from insource.types import (
     Calibration,
@@ -93,6 +93,7 @@ class Raising(Scripted):
 
 @pytest.mark.parametrize(("error", "reason", "detail"), [
     (KeptLocal("not to this server"), Reason.SPECIALIST_FAILED, "KeptLocal: not to this server"),
+    (UpstreamTimeout("no reply had begun"), Reason.SPECIALIST_SLOW, "its server did not answer in time"),
     (ValueError("secret text"), Reason.SPECIALIST_FAILED, None),
 ])  # fmt: skip
 async def test_a_house_that_fails_is_a_reason_never_an_error(error, reason, detail):

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import insource
 from insource.backends.scripted import Scripted
 from insource.config import Allowed, Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
-from insource.errors import ConfigError, InsourceError, KeptLocal, RequestError, UpstreamUnreachable
+from insource.errors import ConfigError, InsourceError, KeptLocal, RequestError, UpstreamTimeout, UpstreamUnreachable
 from insource.policy.egress import Egress, Upstreams, open_upstreams
 from insource.types import Message, Request, Sensitivity
 
@@ -233,6 +234,48 @@ async def test_breakers_and_budget_are_shared_by_all_who_ask(stub):
     assert upstreams.chosen(()) is None
 
 
+async def test_a_tiers_deadline_is_heard_of_by_its_breaker(stub):
+    """A caller's own deadline would cancel the attempt, and the breaker never hear that it was too slow."""
+
+    async def hangs(request):
+        await asyncio.Event().wait()
+
+    stubs = {"one": stub("one", hangs)}
+    upstreams = Upstreams(config(named("one", retries=0, breaker_failures=2)), stubs)
+    tier = upstreams.chosen([("one", 1.0)], deadline=0.001)
+    for _ in range(2):
+        with pytest.raises(UpstreamTimeout):
+            await tier.answer(REQUEST)
+    assert upstreams.states() == {"one": "open"}
+
+
+async def test_a_deadline_counts_though_the_caller_gives_up_at_the_same_moment(stub):
+    async def hangs(request):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            asyncio.current_task().cancel()
+            raise
+
+    stubs = {"one": stub("one", hangs)}
+    upstreams = Upstreams(config(named("one", retries=0, breaker_failures=1)), stubs)
+    job = asyncio.ensure_future(upstreams.chosen([("one", 1.0)], deadline=0.001).answer(REQUEST))
+    (left,) = await asyncio.gather(job, return_exceptions=True)
+    assert isinstance(left, asyncio.CancelledError) and upstreams.states() == {"one": "open"}
+
+
+async def test_control_a_callers_deadline_opens_no_breaker(stub):
+    async def hangs(request):
+        await asyncio.Event().wait()
+
+    stubs = {"one": stub("one", hangs)}
+    upstreams = Upstreams(config(named("one", retries=0, breaker_failures=2)), stubs)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(upstreams.chosen([("one", 1.0)]).answer(REQUEST), 0.001)
+    assert upstreams.states() == {"one": "closed"}
+
+
 async def test_an_upstream_is_asked_for_the_tasks_model_or_its_own_or_another(stub):
     stubs = {"one": stub("one"), "two": stub("two")}
     upstreams = Upstreams(config(named("one", model="its-own"), named("two")), stubs)
@@ -287,3 +330,30 @@ async def test_no_field_header_or_path_names_a_destination():
                 pass
     assert other == [] and len(listed) == sent > len(FIELDS) * len(forms)
     assert all(b"\r\nhost: " + address.encode() in head.lower() for head in listed)
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.0, 20), (0.2, 20 + 4 + 3), (100.0, 40)])
+async def test_a_silent_repeat_takes_a_token_of_the_budget(share, most):
+    """A kept connection that ends without a byte is a race, or a server that is down; the budget tells them apart."""
+    arrived = []
+
+    async def serve(reader, writer):
+        for reply in (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""):
+            await reader.readuntil(b"\r\n\r\n")
+            arrived.append(reply)
+            writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = config(base_url=f"http://127.0.0.1:{port}/v1", retries=0, breaker_failures=1_000)
+        found = replace(found, gateway=replace(found.gateway, retry_budget=share))
+        async with open_upstreams(found, {}) as upstreams:
+            failover = upstreams.chosen((("main", 1.0),))
+            counted = 0
+            for _ in range(20):
+                with suppress(UpstreamUnreachable):
+                    counted += (await failover.answer(REQUEST)).attempts
+    assert 20 <= len(arrived) <= most
+    assert (len(arrived) == 39) is (share == 100.0), "a control: without the budget nearly every request goes out twice"
+    assert counted == len(arrived) or share < 100
