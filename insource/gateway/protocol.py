@@ -72,6 +72,24 @@ class Connection:
             gone()
 
 
+class _Rest:
+    """What a parser calls that reads only the body of one request, whose head another one has read."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._whole = False
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece on, if it is of that request."""
+        if not self._whole:
+            self._protocol.on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Say so."""
+        self._whole = True
+        self._protocol.on_message_complete()
+
+
 class Protocol(HttpToolsProtocol):
     """Closes a connection whose request is not there in time, or whose client takes next to nothing for as long.
 
@@ -106,8 +124,8 @@ class Protocol(HttpToolsProtocol):
         self._fed = False
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._end_after_reply()  # nothing is upgraded, and the parser reads no further
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_on(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(b"400 Bad Request", "What came on the connection is no HTTP/1.1 request.")
         if not self._connection.complete:
@@ -148,6 +166,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Stop the clock: nothing of the request is missing any more."""
+        if self.parser.should_upgrade():
+            return  # its body is yet to come
         self._stop()
         super().on_message_complete()
         self._connection.complete = True
@@ -190,6 +210,18 @@ class Protocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: clients may ask for an upgrade, and are served without."""
+
+    def _read_on(self, rest: bytes) -> None:
+        """Serve a request that asks for an upgrade without one, as any server may: its parser stops before its body.
+
+        Java's and other clients ask for HTTP/2 with their first request, whatever it is.
+        """
+        framing = (header for header in self.scope["headers"] if header[0] in (b"content-length", b"transfer-encoding"))
+        self.parser = httptools.HttpRequestParser(_Rest(self))
+        self.cycle.keep_alive = False
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % header for header in framing))
+        if not self._connection.complete:
+            self.data_received(rest)
 
     def _bound(self, barren: int) -> None:
         """Refuse a head, or a body's framing, that does not end."""

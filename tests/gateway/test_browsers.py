@@ -45,3 +45,20 @@ async def test_the_gateway_asks_before_anything_is_sent(house):
                 assert reply.status == 403
                 assert (await reply.json())["error"]["code"] == "forbidden"
     assert not house.raw.received
+
+
+@pytest.mark.parametrize(
+    "headers", [{"sec-fetch-site": "cross-site"}, {"host": "127.0.0.1/.evil.example"}, {"origin": ""}]
+)
+def test_what_a_page_embeds_and_odd_hosts_are_not(headers):
+    with pytest.raises(Forbidden):
+        refuse_pages(headers)
+
+
+async def test_no_path_is_open_to_pages(house):
+    house.start()
+    async with house.client() as client:
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/insource/reviews/x"):
+            async with client.get(path, headers={"host": "evil.example"}) as reply:
+                assert reply.status == 403
+    assert not house.raw.received
