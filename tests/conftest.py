@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from insource.backends.onnx import Trunk
 from insource.training.tiny_encoder import write_tiny_base
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # a busy machine is no failure
 
 WORDS = {
     "card": "card stolen lost blocked swallowed expired",
