@@ -37,6 +37,8 @@ be late by NOISE besides: who waits for tricklers waits until they are closed.""
 NOISE = SHORT / 2
 OPENED = 0.3
 """The share of RECEIPT over which the connections are opened: a thousand replies at once would be a load of their own."""
+FILLED = 0.1
+"""The share of RECEIPT in which the replies that nobody takes fill the buffers on their way, at the upstream's full speed."""
 CLIENTS = 3
 WAY_NAMES = tuple(WAYS)
 PAUSE = 0.002
@@ -125,8 +127,9 @@ def _said(received: Received, number: int) -> bytes:
 
 
 async def _ask_beside(tally: Tally, port: int, receipt: float, stand: asyncio.Event, done: asyncio.Event) -> None:
-    """Ask healthy requests from when all connections stand until the last of them is closed."""
+    """Ask healthy requests from when all connections stand, and hold what they were sent, until the last is closed."""
     await stand.wait()
+    await asyncio.sleep(FILLED * receipt)
     await _ask(tally, "beside", port, 10 * receipt, done)
 
 
@@ -197,4 +200,5 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
+    open="tried with receipt_s = 10, which closes them after 10 s; its default of 15 closes them after 15 s and a moment",
 )
