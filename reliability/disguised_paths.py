@@ -66,7 +66,8 @@ PATHS = (
         upper_case=lambda path: path[:4] + path[4:].upper(), upper_case_all=str.upper,
         encoded_twice=lambda path: _encoded(path).replace("%", "%25"), blank_behind=lambda path: path + "%20",
         blank_inside=lambda path: _inside(path, "/%20"), wide=lambda path: _inside(path, "%EF%BC%8F"),
-        encoded_question=lambda path: path + "%3Fx=1", suffix=lambda path: path + ".json", dot_behind=lambda path: path + ".",
+        encoded_question=lambda path: path + "%3Fx=1", suffix=lambda path: path + ".json",
+        dot_behind=lambda path: path + ".",
     ),
     *_paths(
         Kind.LEAVES, slash_before=lambda path: "/" + path, dot=lambda path: _inside(path, "/./"),
@@ -75,7 +76,8 @@ PATHS = (
         up_with_parameter=lambda path: "/v1/..;x" + path, up_and_backslash=lambda path: "/v1/..\\" + path[1:],
         backslash=lambda path: _inside(path, "\\"), encoded_backslash=lambda path: _inside(path, "%5c"),
         nothing_behind=lambda path: path + "%00", new_line_behind=lambda path: path + "%0d%0ax: y",
-        broken_encoding=lambda path: path + "%", overlong=lambda path: _inside(path, "%c0%af"), no_slash=lambda path: path[1:],
+        broken_encoding=lambda path: path + "%", overlong=lambda path: _inside(path, "%c0%af"),
+        no_slash=lambda path: path[1:],
         fragment=lambda path: path + "%23/../metrics/..",
     ),
 )  # fmt: skip
@@ -87,8 +89,10 @@ PLACES = (
     *_header(Kind.SAME, "x-http-method-override", "GET", "DELETE"),
     *_header(Kind.SAME, "origin", "http://localhost:3000"),
     *_hosts(
-        "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8600", "127.0.0.1@evil.example", "192.168.0.4:8600",
-        "0.0.0.0:8600", "127.0.0.1#.evil.example", "127.0.0.1/.evil.example", "127.0.0.1?evil.example", "127.0.0.1\\evil.example",
+        "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8600", "127.0.0.1@evil.example",
+        "192.168.0.4:8600",
+        "0.0.0.0:8600", "127.0.0.1#.evil.example", "127.0.0.1/.evil.example", "127.0.0.1?evil.example",
+        "127.0.0.1\\evil.example",
         "127.0.0.1, evil.example", "[::1].evil.example", "2130706433.evil.example", "evil.example\t", "",
     ),
     Disguise("two hosts", Kind.FOREIGN, headers=(("host", "evil.example"),)),
@@ -96,7 +100,8 @@ PLACES = (
     Disguise("absolute, foreign behind a name", Kind.FOREIGN, lambda path: "http://127.0.0.1@evil.example:8600" + path),
     *_header(
         Kind.FOREIGN, "origin", "https://evil.example", "null", "http://127.0.0.1.evil.example", "http://localhost@evil.example",
-        "http://127.0.0.1, https://evil.example", "http://127.0.0.1 https://evil.example", "file://", "chrome-extension://abc", "",
+        "http://127.0.0.1, https://evil.example", "http://127.0.0.1 https://evil.example", "file://",
+        "chrome-extension://abc", "",
     ),
     *_header(Kind.FOREIGN, "sec-fetch-site", "cross-site"),
 )  # fmt: skip

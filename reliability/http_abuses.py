@@ -39,7 +39,8 @@ def abuse(chance: random.Random) -> Abuse:
     return Abuse(name, (data,))
 
 
-def request(*headers: str, line: str = "POST /v1/chat/completions HTTP/1.1", body: bytes = _BODY, host: str = "host: 127.0.0.1",
+def request(*headers: str, line: str = "POST /v1/chat/completions HTTP/1.1", body: bytes = _BODY,
+            host: str = "host: 127.0.0.1",
             length: str | None = "") -> bytes:  # fmt: skip
     """Return a request; `length` "" is the right one, None leaves it out."""
     lines = [line, host, *headers]
@@ -65,18 +66,24 @@ def _line(chance: random.Random) -> bytes:
     method = chance.choice(
         ("POST", "GET", "post", "", "P\xd6ST", "CONNECT", "TRACE", "BREW", "M" * 5_000, "PRI", "SOURCE")
     )
-    target = chance.choice(("/v1/chat/completions", "*", "", "//", "http://127.0.0.1/v1/models", "http://", "127.0.0.1:80", "?", "\\",
-                            "/%", "/\xff", "/v1/\x01", "/" + "a" * chance.choice((10_000, 100_000)), "/v1/models#x"))  # fmt: skip
+    target = chance.choice(("/v1/chat/completions", "*", "", "//", "http://127.0.0.1/v1/models", "http://",
+                            "127.0.0.1:80", "?", "\\",
+                            "/%", "/\xff", "/v1/\x01", "/" + "a" * chance.choice((10_000, 100_000)),
+                            "/v1/models#x"))  # fmt: skip
     version = chance.choice(("HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9.9", "HTTP/1.", "http/1.1", "", "HTTP/1.1 x"))
     return request(line=chance.choice((f"{method} {target} {version}", f"{method}\t{target}  {version}", f"{target}")))
 
 
 def _headers(chance: random.Random) -> bytes:
-    odd = ("no colon here", ": no name", "name : space before", " folded", "x:\r\n folded", "x: \x01", "x: a\rb", "x: a\x00b", "\xff: \xfe",
-           "x" * 70_000 + ": y", "x: " + "y" * chance.choice((60_000, HEAD_BYTES)), "host: evil.example", "host: 127.0.0.1",
+    odd = ("no colon here", ": no name", "name : space before", " folded", "x:\r\n folded", "x: \x01", "x: a\rb",
+           "x: a\x00b", "\xff: \xfe",
+           "x" * 70_000 + ": y", "x: " + "y" * chance.choice((60_000, HEAD_BYTES)), "host: evil.example",
+           "host: 127.0.0.1",
            "expect: 100-continue", "expect: nonsense", "connection: close", "connection: \xff,,,close", "upgrade: h2c",
-           "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13",
-           "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA", "te: trailers",
+           "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: "
+           "dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13",
+           "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA",
+           "te: trailers",
            "trailer: host", "content-type: \x7f", "range: bytes=0-", "transfer-encoding;q=1: chunked")  # fmt: skip
     lines = chance.sample(odd, chance.choice((1, 1, 2, 4)))
     if chance.random() < 0.1:
@@ -85,14 +92,16 @@ def _headers(chance: random.Random) -> bytes:
 
 
 def _lengths(chance: random.Random) -> bytes:
-    length = chance.choice(("-1", "+5", "0x10", "1e3", "5, 5", "5,6", " 5 5", "99999999999999999999999", str(2**63), "9" * 5_000, "0", "1",
+    length = chance.choice(("-1", "+5", "0x10", "1e3", "5, 5", "5,6", " 5 5", "99999999999999999999999", str(2**63),
+                            "9" * 5_000, "0", "1",
                             "1000000000000", "1048577", "\xb2", "5\x00"))  # fmt: skip
     return request(length=length) + chance.choice((b"", _SMUGGLED))
 
 
 def _twice(chance: random.Random) -> bytes:
     """Two ways to tell where the body ends, and a request behind the end by one of them."""
-    encoding = chance.choice(("chunked", "Chunked", "chunked, chunked", "chunked, identity", "identity", "xchunked", "\tchunked", "chunked\x0b",
+    encoding = chance.choice(("chunked", "Chunked", "chunked, chunked", "chunked, identity", "identity", "xchunked",
+                              "\tchunked", "chunked\x0b",
                               "gzip, chunked", "chunked;q=1", ""))  # fmt: skip
     headers = [f"transfer-encoding: {encoding}"]
     if chance.random() < 0.3:
@@ -103,11 +112,14 @@ def _twice(chance: random.Random) -> bytes:
 
 
 def _chunks(chance: random.Random) -> bytes:
-    size = chance.choice((b"5", b"-5", b"0x5", b"5;ext=" + b"e" * chance.choice((3, 100_000)), b"FFFFFFFFFFFFFFFFF", b"7FFFFFFFFFFFFFFF", b"",
+    size = chance.choice((b"5", b"-5", b"0x5", b"5;ext=" + b"e" * chance.choice((3, 100_000)), b"FFFFFFFFFFFFFFFFF",
+                          b"7FFFFFFFFFFFFFFF", b"",
                           b" 5", b"5 ", b"5\t;", b"G", b"000000000000000000005", b"00"))  # fmt: skip
     end = chance.choice((b"\r\n", b"\n", b"\r", b"\r\r\n", b"x"))
-    trailer = chance.choice((b"\r\n", b"host: evil.example\r\n\r\n", b"x: " + b"t" * HEAD_BYTES + b"\r\n\r\n", b"content-length: 5\r\n\r\n",
-                             b"x-insource-task: secret\r\n" * 100 + b"\r\n", b"\r\n" + _SMUGGLED[:20], b"bad trailer\r\n\r\n"))  # fmt: skip
+    trailer = chance.choice((b"\r\n", b"host: evil.example\r\n\r\n", b"x: " + b"t" * HEAD_BYTES + b"\r\n\r\n",
+                             b"content-length: 5\r\n\r\n",
+                             b"x-insource-task: secret\r\n" * 100 + b"\r\n", b"\r\n" + _SMUGGLED[:20],
+                             b"bad trailer\r\n\r\n"))  # fmt: skip
     body = size + end + b"hello" + end + b"0\r\n" + trailer
     if chance.random() < 0.3:
         body = b"%x\r\n%b\r\n0\r\n" % (len(_BODY), _BODY) + trailer
@@ -145,6 +157,7 @@ def _endless(chance: random.Random) -> bytes:
 
 
 ABUSES: dict[str, Callable[[random.Random], bytes]] = {
-    "noise": _noise, "foreign": _foreign, "line": _line, "headers": _headers, "lengths": _lengths, "twice": _twice, "chunks": _chunks,
+    "noise": _noise, "foreign": _foreign, "line": _line, "headers": _headers, "lengths": _lengths, "twice": _twice,
+    "chunks": _chunks,
     "pipelined": _pipelined, "blank": _blank, "endless": _endless,
 }  # fmt: skip

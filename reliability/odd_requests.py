@@ -23,19 +23,24 @@ DEEP = 2_000
 LONG = 40_000
 WORD = re.compile(rb"[A-Za-z_]{2,}|-?[0-9]+")
 WORDS = (
-    b"", b"0", b"1", b"-1", b"1e9", b"99999999999999999999999", b"true", b"null", b"user", b"system", b"stream", b"model", b"messages",
-    b"content", b"type", b"text", b"input", b"\\u0000", b"\\ud83d", b"\\ud83d\\ude00", b"\xc3\xa9", b"\xf0\x9f\xa7\xbe", b"A" * 5_000,
+    b"", b"0", b"1", b"-1", b"1e9", b"99999999999999999999999", b"true", b"null", b"user", b"system", b"stream",
+    b"model", b"messages",
+    b"content", b"type", b"text", b"input", b"\\u0000", b"\\ud83d", b"\\ud83d\\ude00", b"\xc3\xa9",
+    b"\xf0\x9f\xa7\xbe", b"A" * 5_000,
 )  # fmt: skip
 TOO_LONG = 2**20 + 1
 """A byte more than a served gateway takes."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 TEXTS = (
-    "where is my card", "refund", "", " ", "\0", "\x7f\x1b[31m", "\r\n\r\nGET /v1/models HTTP/1.1\r\n\r\n", "\ud83d", "\U0001f9fe",
-    "'; DROP TABLE decisions;--", "{{7*7}}", "${jndi:ldap://127.0.0.1}", "../../etc/passwd", "\u202e\u0000\ufeff", "e\u0301" * 50,
+    "where is my card", "refund", "", " ", "\0", "\x7f\x1b[31m", "\r\n\r\nGET /v1/models HTTP/1.1\r\n\r\n", "\ud83d",
+    "\U0001f9fe",
+    "'; DROP TABLE decisions;--", "{{7*7}}", "${jndi:ldap://127.0.0.1}", "../../etc/passwd", "\u202e\u0000\ufeff",
+    "e\u0301" * 50,
     "task:triage", "task:", "task:nobody", "null", "NaN", "yes",
 )  # fmt: skip
 NUMBERS = (
-    0, -0.0, 1, -1, 0.5, 2, 1e-320, 1.7976931348623157e308, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30, 10**400,
+    0, -0.0, 1, -1, 0.5, 2, 1e-320, 1.7976931348623157e308, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30,
+    10**400,
 )  # fmt: skip
 
 
@@ -73,7 +78,8 @@ class Asked:
 
 
 def is_no_object(body: bytes) -> bool:
-    """Say whether bytes are certainly no JSON object; numbers of any size are JSON, NaN and a byte-order mark are not."""
+    """Say whether bytes are certainly no JSON object; numbers of any size are JSON, NaN and a byte-order mark are
+    not."""
     try:
         found = json.loads(body.decode(), parse_constant=_no_number, parse_int=str, parse_float=str)
     except RecursionError:  # too deep for this reader; the gateway may go deeper
@@ -175,7 +181,8 @@ def _headers(chance: random.Random) -> tuple[tuple[str, str], ...]:
 
 
 def _fields(dialect: str, chance: random.Random, odd: float = 0.35) -> dict[str, Any]:
-    """Return fields of a dialect: a conversation for a task, some further fields, and some that are not as they should be."""
+    """Return fields of a dialect: a conversation for a task, some further fields, and some that are not as they
+    should be."""
     fields: dict[str, Any] = {"model": chance.choice(("gpt-4o", *(f"task:{name}" for name in TASKS), "task:triage")),
                               **_conversation(dialect, chance)}  # fmt: skip
     honoured = HONOURED.get(dialect, NOTHING)

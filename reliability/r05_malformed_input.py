@@ -34,7 +34,8 @@ SECONDS = 10.0
 MOMENT = 0.25
 """How long an abuser waits for a reply: what is not whole gets none."""
 WARM_UP = 320
-"""At least so many requests, and an eighth of those to come, before the memory is measured: a new process fills up first."""
+"""At least so many requests, and an eighth of those to come, before the memory is measured: a new process fills up
+first."""
 HEALTHY = b'{"model":"gpt-4o","messages":[{"role":"user","content":"hello"}]}'
 SAID = b'{"object":"list","data":[],"choices":[{"index":0,"message":{"role":"assistant","content":"ok"}}]}'
 
@@ -103,7 +104,8 @@ def seen(tally: Tally) -> str:
     statuses = ", ".join(f"{counts[f'status {kind}']:,} {kind}" for kind in ("2xx", "4xx", "5xx"))
     return (
         f"{counts['generated']:,} generated, {counts['mutated']:,} mutated, {counts['abuses']:,} abuses: {statuses}; "
-        f"{counts['own 5xx']} own 5xx, {counts['worker deaths']} worker deaths, memory {tally.quantile('memory growth', 1.0):+.1%} "
+        f"{counts['own 5xx']} own 5xx, {counts['worker deaths']} worker deaths, memory "
+        f"{tally.quantile('memory growth', 1.0):+.1%} "
         f"at most over a run (to {tally.quantile('megabytes', 1.0):.0f} MB)"
     )
 
@@ -228,7 +230,8 @@ def _check_abuse(tally: Tally, case: int, tried: Abuse, wire: Wire) -> None:
 PROMISE = Promise(
     id="R5",
     says="Malformed input never breaks the server",
-    asked="50,000 generated requests, 100,000 mutated bodies, 10,000 abuses of the raw connection: 0 own 5xx, 0 worker deaths, "
+    asked="50,000 generated requests, 100,000 mutated bodies, 10,000 abuses of the raw connection: 0 own 5xx, 0 "
+    "worker deaths, "
     "memory growth at most 10 %",
     unit="requests (of 16: 10 mutated bodies, 5 generated, 1 raw abuse)",
     full=160_000,

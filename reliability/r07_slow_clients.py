@@ -1,4 +1,5 @@
-"""R7: connections that trickle in every way, all at once, while healthy clients ask: each is closed in time, and nobody else
+"""R7: connections that trickle in every way, all at once, while healthy clients ask: each is closed in time, and
+nobody else
 waits for them.
 
 Its control is the server without the gateway's own protocol: stock uvicorn.
@@ -32,13 +33,16 @@ SHORT = 1.0
 FEW = 100
 """Fewer connections than this are given SHORT: a sample."""
 MANY = 2_000
-"""From so many healthy requests on, their p99 is judged as it is asked; of fewer it is the four slowest or so, which may
+"""From so many healthy requests on, their p99 is judged as it is asked; of fewer it is the four slowest or so, which
+may
 be late by NOISE besides: who waits for tricklers waits until they are closed."""
 NOISE = SHORT / 2
 OPENED = 0.3
-"""The share of RECEIPT over which the connections are opened: a thousand replies at once would be a load of their own."""
+"""The share of RECEIPT over which the connections are opened: a thousand replies at once would be a load of their
+own."""
 FILLED = 0.1
-"""The share of RECEIPT in which the replies that nobody takes fill the buffers on their way, at the upstream's full speed."""
+"""The share of RECEIPT in which the replies that nobody takes fill the buffers on their way, at the upstream's full
+speed."""
 CLIENTS = 3
 WAY_NAMES = tuple(WAYS)
 PAUSE = 0.002
@@ -114,9 +118,12 @@ def seen(tally: Tally) -> str:
     counts = tally.counts
     alone, beside = (tally.quantile(f"seconds {when}", 0.99) * 1e3 for when in ("alone", "beside"))
     return (
-        f"{counts['connections'] - counts['not closed']:,} of {counts['connections']:,} trickling connections closed in time, the "
-        f"slowest after {tally.quantile('closed after', 1.0):.2f} of the time asked; healthy p99 {beside:.1f} ms beside them, "
-        f"{alone:.1f} ms alone ({len(tally.values.get('seconds beside', ())):,} requests, {counts['failed beside']} failed)"
+        f"{counts['connections'] - counts['not closed']:,} of {counts['connections']:,} trickling connections "
+        f"closed in time, the "
+        f"slowest after {tally.quantile('closed after', 1.0):.2f} of the time asked; healthy p99 {beside:.1f} ms "
+        f"beside them, "
+        f"{alone:.1f} ms alone ({len(tally.values.get('seconds beside', ())):,} requests, {counts['failed beside']} "
+        f"failed)"
     )
 
 
@@ -189,7 +196,8 @@ async def _client(tally: Tally, when: str, port: int, until: float, done: asynci
 PROMISE = Promise(
     id="R7",
     says="Slow clients cannot starve others",
-    asked="500 trickling connections: each closed within 15 s, p99 of healthy requests at most twice that without them; stock uvicorn "
+    asked="500 trickling connections: each closed within 15 s, p99 of healthy requests at most twice that without "
+    "them; stock uvicorn "
     "fails",
     unit=f"connections that trickle in one of {len(WAYS)} ways, all at once",
     full=500,
@@ -200,5 +208,6 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
-    open="tried with receipt_s = 10, which closes them after 10 s; its default of 15 closes them after 15 s and a moment",
+    open="tried with receipt_s = 10, which closes them after 10 s; its default of 15 closes them after 15 s and a "
+    "moment",
 )

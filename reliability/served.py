@@ -41,7 +41,8 @@ TASKS: Mapping[str, str] = {
     "review": 'audit_rate = 0\nsensitivity = "restricted"\nwhen_kept = "review"\n',
     "secret": 'audit_rate = 0\nsensitivity = "restricted"\n',
 }
-"""What the gateway is given to do: each task with a specialist, sure of about half of what it is asked, but `secret`."""
+"""What the gateway is given to do: each task with a specialist, sure of about half of what it is asked, but
+`secret`."""
 
 START_SECONDS = 60.0
 _LISTENS = re.compile(rb"listens on http://[^\s]+:(\d+)/")

@@ -1,4 +1,5 @@
-"""Clients that keep a connection busy with next to nothing: heads and bodies that trickle in, replies that nobody takes.
+"""Clients that keep a connection busy with next to nothing: heads and bodies that trickle in, replies that nobody
+takes.
 
 Each is one socket that does a little at every tick. It knows HTTP's bytes and TCP's states; it knows no gateway.
 """

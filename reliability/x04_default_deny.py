@@ -31,8 +31,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 PASSED_ON = frozenset(METHODS[:7])
 WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 ELSEWHERE = (
-    "/", "/v1x/models", "/v2/chat/completions", "/docs", "/openapi.json", "/admin", "/status", "/config", "/debug/pprof", "/.env", "/static/x",
-    "/v1/insource", "/v1/insource/reviews", "/v1/insource/config", "/metrics/worker", "/healthz/live", "/chat/completions", "/reload",
+    "/", "/v1x/models", "/v2/chat/completions", "/docs", "/openapi.json", "/admin", "/status", "/config",
+    "/debug/pprof", "/.env", "/static/x",
+    "/v1/insource", "/v1/insource/reviews", "/v1/insource/config", "/metrics/worker", "/healthz/live",
+    "/chat/completions", "/reload",
 )  # fmt: skip
 """Paths that the table does not offer; most are served by other gateways."""
 
@@ -161,9 +163,12 @@ def seen(tally: Tally) -> str:
     """One line."""
     counts = tally.counts
     return (
-        f"{counts['asked']:,} of {len(CASES):,} combinations of {len(_table())} paths, {len(METHODS)} methods and {len(DISGUISES)} "
-        f"disguises: {counts['unexpected 2xx']} unexpected 2xx, {counts['reached the upstream']} reached the upstream unasked, "
-        f"{counts['restricted text left']} restricted texts left; {counts['served']:,} served, {counts['went up']:,} passed on as "
+        f"{counts['asked']:,} of {len(CASES):,} combinations of {len(_table())} paths, {len(METHODS)} methods and "
+        f"{len(DISGUISES)} "
+        f"disguises: {counts['unexpected 2xx']} unexpected 2xx, {counts['reached the upstream']} reached the "
+        f"upstream unasked, "
+        f"{counts['restricted text left']} restricted texts left; {counts['served']:,} served, "
+        f"{counts['went up']:,} passed on as "
         f"the table has it, {counts['refused']:,} refused"
     )
 
@@ -223,7 +228,8 @@ def _check(tally: Tally, number: int, asked: Asked, found: Reply | None) -> None
 PROMISE = Promise(
     id="X4",
     says="Default deny",
-    asked="every route x method x 15 or more disguises of path and host: 0 unexpected 2xx, nothing reaches the upstream that should "
+    asked="every route x method x 15 or more disguises of path and host: 0 unexpected 2xx, nothing reaches the "
+    "upstream that should "
     "not; a route without a policy stops the start",
     unit="combinations of path, method and disguise",
     full=len(CASES),
@@ -234,6 +240,7 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
-    open="roles, and policies of routes without which the gateway does not start, come with keys: until then every route has the one "
+    open="roles, and policies of routes without which the gateway does not start, come with keys: until then every "
+    "route has the one "
     "policy of loopback without pages",
 )
