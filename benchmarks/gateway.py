@@ -129,7 +129,7 @@ def memory(folder: Path, upstream: int, requests: int) -> list[Figure]:
         while sent < requests:
             result = load("closed", port, CONNECTIONS, 10.0, bodies=bodies)
             sent += int(result["rate"] * 12)  # the warm-up's, too
-            seen.append((sent, worker_megabytes(gateway._process.pid)))
+            seen.append((sent, worker_megabytes(gateway.pid)))
     half = seen[len(seen) // 2 :]
     slope = (half[-1][1] - half[0][1]) / max(half[-1][0] - half[0][0], 1) * 1e6
     peak = max(megabytes for _, megabytes in seen)

@@ -27,6 +27,11 @@ class Process:
         self._log = home / f"{'scripted' if 'serve-scripted' in arguments else 'gateway'}.log"
         self.url = ""
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self._errors = self._log.open("w")
         self._process = subprocess.Popen(

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from insource.backends.reply import MAX_BYTES
 from insource.errors import InsourceError, RequestError, StoreError
-from insource.gateway.body import ClientGone, read_body
+from insource.gateway.body import ClientGone, read_body, unless_gone
 from insource.gateway.browsers import refuse_pages
 from insource.gateway.embedding import answer_here
 from insource.gateway.gateway import Gateway
@@ -59,7 +59,10 @@ class Endpoint:
             stack = generation.serving.snapshot.find(request)
             with stack:
                 request = await generation.rated(request, stack.task)
-                choice = await stack.chooser.decide(request)
+                deciding = stack.chooser.decide(request)
+                if stack.asks_house:  # which costs: nobody is to be asked for a client that has left
+                    deciding = unless_gone(client.connection, deciding)
+                choice = await deciding
                 exchange = Exchange(request, stack.task, generation.config.upstreams, choice, client.started, token)
                 await gateway.recorder.decided(exchange)
                 await send_chosen(gateway, stack, exchange, client)

@@ -35,7 +35,7 @@ class Generation:
         """Prepare all of it; raise ConfigError for a missing key or two tasks that claim the same requests."""
         self.config = config
         self.judge = Judge(config.policy, parts.check, on_doubt=_doubted)
-        self.upstreams = open_upstreams(config)
+        self.upstreams = open_upstreams(config, watch=recorder.attempted)
         self.embedders: Mapping[str, Embedder] = {}
         self.serving = Serving(config.tasks, parts.versions, parts.open_specialist, self._house, self._build, refused)
         self._parts = parts

@@ -18,7 +18,6 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MOST_CHILDREN = 1_000
 OTHER = "other"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +67,6 @@ TABLE: dict[str, Named] = {
     "insource_artifacts_refused_total": Named(Counter, "Versions whose artifact could not be opened.", ("task",)),
     "insource_active_version": Named(
         Gauge, "The version that serves; 0 for none.", ("task",), across="livemostrecent"
-    ),
-    "insource_batch_size": Named(
-        Histogram, "Encoder requests that were computed together.", buckets=tuple(map(float, _SIZES))
     ),
     "insource_workers": Named(Gauge, "Processes that serve."),
     "insource_config_info": Named(Gauge, "Workers that serve under the configuration of this digest.", ("digest",)),

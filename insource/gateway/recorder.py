@@ -21,6 +21,7 @@ from insource.gateway.metrics import Metrics
 from insource.gateway.money import MeanCost, cost_of
 from insource.gateway.spans import Spans, Token
 from insource.inputs import text_of
+from insource.policy.member import Attempt
 from insource.store.writer import LedgerWriter
 from insource.types import Content, Decision, Outcome, Reason, Request, Settlement, Task, WhenKept
 
@@ -133,7 +134,7 @@ class Recorder:
             joules=self._energy(served_by, seconds),
             detail=detail,
         )
-        self._count(exchange, settlement, attempts)
+        self._count(exchange, settlement)
         self._spans.end(exchange.token, decision, settlement, attempts=attempts)
         if not accepted or decision.tier is not None:
             self._spent(exchange, settlement)
@@ -160,6 +161,15 @@ class Recorder:
             self._early[audit.request_id] = finding
         else:
             self._settle_audited(*held, finding)
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Count an attempt at an upstream, whatever it was for: an escalation, a tier, an audit."""
+        name = attempt.upstream
+        self._metrics.add("insource_upstream_attempts_total", attempt.sent, upstream=name)
+        if attempt.repeats:
+            self._metrics.add("insource_upstream_retries_total", attempt.repeats, upstream=name)
+        if attempt.failure is not None:
+            self._metrics.add("insource_upstream_failures_total", upstream=name, code=attempt.failure)
 
     def flush(self) -> None:
         """Settle what still waits for an audit; their cost is unknown."""
@@ -211,7 +221,7 @@ class Recorder:
         if settlement.cost is not None:
             self._metrics.add("insource_upstream_cost_total", float(settlement.cost), currency=upstream.currency)
 
-    def _count(self, exchange: Exchange, settlement: Settlement, attempts: int | None) -> None:
+    def _count(self, exchange: Exchange, settlement: Settlement) -> None:
         decision = exchange.choice.decision
         task, outcome = decision.task or "", decision.outcome.value
         self._metrics.add(
@@ -225,10 +235,6 @@ class Recorder:
         if decision.reason is Reason.KEPT_LOCAL:
             how = exchange.task.when_kept.value if exchange.task is not None else WhenKept.REFUSE.value
             self._metrics.add("insource_kept_total", task=task, how=how)
-        if attempts is not None:
-            self._metrics.add("insource_upstream_attempts_total", attempts, upstream=settlement.served_by)
-            if attempts > 1:
-                self._metrics.add("insource_upstream_retries_total", attempts - 1, upstream=settlement.served_by)
 
     def _content(self, exchange: Exchange, *, answer: str | None = None, reply: Reply | None = None) -> Content:
         decision, task = exchange.choice.decision, exchange.task

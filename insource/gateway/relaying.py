@@ -5,6 +5,7 @@ It knows what has been sent and read so far; it chooses nothing and never asks t
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from insource.types import Answer, Relay, Task
 if TYPE_CHECKING:
     from insource.gateway.gateway import Gateway
 
+SLICE_BYTES = 4_096
 CLIENT_GONE = 499
 """The status on record where the client left before its reply was complete; nothing like it is ever sent."""
 
@@ -103,8 +105,10 @@ class Relaying:
         async for chunk in relay.chunks:
             try:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            finally:  # a client that reads slowly may leave meanwhile; what came is on record all the same
+            except BaseException:  # a client that reads slowly may leave meanwhile; what came is on record all the same
                 reader.feed(chunk)
+                raise
+            await read_along(reader, chunk)
         await send({"type": "http.response.body", "body": b""})
 
     def _headers(self, relay: Relay) -> list[tuple[bytes, bytes]]:
@@ -142,6 +146,23 @@ class Relaying:
             detail=detail,
             attempts=self._attempts,
         )
+
+
+async def read_along(reader: ReplyReader, chunk: bytes) -> None:
+    """Read a chunk that has been passed on; of a stream, in slices with the loop's other work between them.
+
+    Events may be as short as a few bytes, and one worker relays many streams: reading a long chunk at once would keep
+    everybody else waiting. Whatever interrupts it, the whole chunk is read.
+    """
+    at = 0
+    try:
+        while reader.streams and len(chunk) - at > SLICE_BYTES:
+            reader.feed(chunk[at : at + SLICE_BYTES])
+            at += SLICE_BYTES
+            await asyncio.sleep(0)
+    finally:
+        reader.feed(chunk[at:])
+    await asyncio.sleep(0)
 
 
 def _unflagged(task: Task | None) -> str | None:

@@ -91,6 +91,11 @@ class Stack:
         """The specialist's."""
         return self.versions[0] if self.versions else None
 
+    @property
+    def asks_house(self) -> bool:
+        """Whether an upstream in the house may be asked while it is decided."""
+        return self.task is not None and bool(self.task.tiers)
+
     def __enter__(self) -> None:
         """Keep the stack open for one request."""
         self._users += 1

@@ -19,18 +19,21 @@ from insource.config import Config, UpstreamConfig
 from insource.errors import ConfigError
 from insource.policy.breaker import Breaker
 from insource.policy.failover import Failover
-from insource.policy.member import Member
+from insource.policy.member import Member, Watch
 from insource.policy.paths import check_destination
 from insource.policy.retry_budget import RetryBudget
 from insource.policy.rules import kept_local, may_take
 from insource.types import Answer, Request, Sensitivity
 
 
-def open_upstreams(config: Config, env: Mapping[str, str] = os.environ) -> Upstreams:
-    """Return every configured upstream behind its egress, not yet entered; raise ConfigError for a missing key."""
+def open_upstreams(config: Config, env: Mapping[str, str] = os.environ, watch: Watch | None = None) -> Upstreams:
+    """Return every configured upstream behind its egress, not yet entered; raise ConfigError for a missing key.
+
+    `watch` is told of every attempt.
+    """
     budget = RetryBudget(config.gateway.retry_budget)
     backends = {name: _upstream(upstream, env, budget) for name, upstream in config.upstreams.items()}
-    return Upstreams(config, backends, budget=budget)
+    return Upstreams(config, backends, budget=budget, watch=watch)
 
 
 class Egress:
@@ -89,6 +92,7 @@ class Upstreams(Mapping[str, Egress]):
         backends: Mapping[str, Backend],
         random: Random | None = None,
         budget: RetryBudget | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._configs = config.upstreams
         self._budget = budget or RetryBudget(config.gateway.retry_budget)
@@ -100,6 +104,7 @@ class Upstreams(Mapping[str, Egress]):
             for name, upstream in config.upstreams.items()
         }
         self._random = (random or Random()).random
+        self._watched = {} if watch is None else {"watch": watch}
         self._opened: AsyncExitStack | None = None
 
     def __getitem__(self, name: str) -> Egress:
@@ -158,6 +163,7 @@ class Upstreams(Mapping[str, Egress]):
             config.retries,
             deadline if deadline is not None else config.deadline_s,
             model or config.model or otherwise,
+            **self._watched,
         )
 
 

@@ -22,6 +22,26 @@ Said = Answer | UpstreamError
 """What an attempt came to; an upstream that gave no reply is a value here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is told of asking an upstream: how often the request went out, how many of these were repeats, what failed.
+
+    `failure` is an error's code or a status; None where it did not fail.
+    """
+
+    upstream: str
+    sent: int
+    repeats: int
+    failure: str | None = None
+
+
+Watch = Callable[[Attempt], None]
+
+
+def _nobody(attempt: Attempt) -> None:
+    return None
+
+
 class Guarded(Backend, Protocol):
     """An upstream behind its rules."""
 
@@ -35,7 +55,7 @@ class Member:
     """One upstream to choose from: weight 0 steps in only on failure; `model` is what it is asked for by task:NAME.
 
     `retries` is how often it may be asked again; `deadline` the seconds from a request's start in which its reply must
-    begin, over all attempts.
+    begin, over all attempts. `watch` is told of every attempt.
     """
 
     name: str
@@ -45,6 +65,7 @@ class Member:
     retries: int = 0
     deadline: float | None = None
     model: str | None = None
+    watch: Watch = _nobody
 
     async def ask(
         self, request: Request, ticket: int, now: Callable[[], datetime], seconds: float, before: Said | None = None
@@ -64,15 +85,23 @@ class Member:
                 answer = await self._in_time(request, ticket, seconds)
         except UpstreamError as error:
             self.breaker.failed(ticket)
+            self.watch(Attempt(self.name, 1, int(before is not None), error.code))
             return error
+        except asyncio.CancelledError:
+            self.breaker.abandoned(ticket)
+            self.watch(Attempt(self.name, 1, int(before is not None)))
+            raise
         except BaseException:
             self.breaker.abandoned(ticket)
             raise
         status = answer.relay.status if answer.relay is not None else 200
-        if _is_well(status):
+        well = _is_well(status)
+        if well:
             self.breaker.succeeded(ticket)
         else:
             self.breaker.failed(ticket, _pause(answer.relay, now))
+        resent = answer.attempts - 1
+        self.watch(Attempt(self.name, 1 + resent, resent + (before is not None), None if well else str(status)))
         return answer
 
     async def _in_time(self, request: Request, ticket: int, seconds: float) -> Answer:

@@ -5,6 +5,7 @@ It knows rows, states and moments; neither what a task's answers are nor who may
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Review:
     answered_at: datetime | None = None
 
 
-class Reviews:
+class Reviews(ABC):
     """The registry's methods for the queue; the subclass brings the file."""
 
     def ask_review(
@@ -142,14 +143,14 @@ class Reviews:
             connection.execute(INSERT_ACT, columns.act_values(act))
         return self.find_review(request_id)
 
-    def _writing(self) -> AbstractContextManager[apsw.Connection]:
-        raise NotImplementedError
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[apsw.Connection]: ...
 
-    def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, statement: str, values: Sequence[Any]) -> list[Any]: ...
 
-    def _empty_log(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _empty_log(self) -> None: ...
 
 
 def _to_review(row: Sequence[Any]) -> Review:
