@@ -1,6 +1,7 @@
 """What several rooms' tests share: made-up ticket traffic with a fixed seed, and tiny encoders."""
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from insource.backends.onnx import Trunk
 from insource.training.tiny_encoder import write_tiny_base
 
+os.environ.pop("COLUMNS", None)  # else tables are as narrow as whoever runs the tests has them
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")  # a busy machine is no failure
 
