@@ -123,7 +123,18 @@ class Cascade:
         except (UpstreamError, KeptLocal) as error:
             error.decision = decision
             raise
-        return replace(answer, decision=decision)
+        return Answer(  # replace() would take twice as long
+            answer.served_by,
+            answer.content,
+            answer.label,
+            answer.score,
+            answer.usage,
+            answer.seconds,
+            decision,
+            answer.relay,
+            answer.probabilities,
+            answer.attempts,
+        )
 
     async def answer(self, request: Request) -> Answer:
         """Choose, then reply."""

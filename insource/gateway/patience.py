@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from insource.errors import StoreError
 from insource.policy.breaker import Breaker
@@ -22,16 +22,31 @@ REST_SECONDS = 5.0
 T = TypeVar("T")
 
 
+class _Wait:
+    """One call under way: whose it is, until when, and whether that is over."""
+
+    __slots__ = ("cancelling", "expired", "job", "until")
+
+    def __init__(self, job: asyncio.Task[Any], until: float) -> None:
+        self.job = job
+        self.cancelling = job.cancelling()
+        self.until = until
+        self.expired = False
+
+
 class Patience:
     """Gives each call `seconds`; after five in a row that took longer, refuses at once until one tries again.
 
-    An error that comes in time is no slowness. A call that was given up may still be done later.
+    An error that comes in time is no slowness. A call that was given up may still be done later. As all have the same
+    time, one timer follows the oldest: `asyncio.timeout` for each would take five times as long.
     """
 
     def __init__(self, what: str, seconds: float = SECONDS, breaker: Breaker | None = None) -> None:
         self._what = what
         self._seconds = seconds
         self._breaker = breaker if breaker is not None else Breaker(FAILURES, REST_SECONDS)
+        self._waits: dict[_Wait, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what the work returns; raise StoreError where it takes too long or is not tried."""
@@ -41,14 +56,16 @@ class Patience:
                 f"The {self._what} has been too slow several times in a row and is left alone for a while; one that "
                 "answers was expected. Try again in a few seconds; if it lasts, check the disk."
             )
+        wait = self._wait()
         try:
-            async with asyncio.timeout(self._seconds) as limit:
-                result = await work()
-        except TimeoutError as error:
-            if not limit.expired():
-                self._breaker.succeeded(ticket)
+            result = await work()
+        except asyncio.CancelledError as error:
+            if not wait.expired:
+                self._breaker.abandoned(ticket)
                 raise
             self._breaker.failed(ticket)
+            if wait.job.uncancel() > wait.cancelling:  # whoever waits was cancelled as well
+                raise
             raise StoreError(
                 f"The {self._what} had not answered after {self._seconds:g} s, so the request was given up. Try "
                 "again; if it lasts, check the disk."
@@ -59,8 +76,30 @@ class Patience:
         except BaseException:
             self._breaker.abandoned(ticket)
             raise
+        finally:
+            self._waits.pop(wait, None)
         self._breaker.succeeded(ticket)
         return result
+
+    def _wait(self) -> _Wait:
+        loop, job = asyncio.get_running_loop(), asyncio.current_task()
+        assert job is not None, "there is always a job on an event loop"
+        wait = _Wait(job, loop.time() + self._seconds)
+        self._waits[wait] = None
+        if self._timer is None:
+            self._timer = loop.call_at(wait.until, self._give_up)
+        return wait
+
+    def _give_up(self) -> None:
+        """Cancel the calls whose time is over, and see to the oldest of the others."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        for wait in tuple(self._waits):
+            if loop.time() + 0.001 < wait.until:  # uvloop's clock counts milliseconds
+                self._timer = loop.call_at(wait.until, self._give_up)
+                return
+            wait.expired = True
+            del self._waits[wait]
+            wait.job.cancel()
 
 
 class TimelyLedger:

@@ -49,6 +49,7 @@ class LedgerClient:
         self._decoder = msgspec.msgpack.Decoder(Told)
         self._jobs: list[WireJob] = []
         self._pace: asyncio.Handle | None = None
+        self._awaited = self._under_way = False
         self._next = 0
         self._unacknowledged: dict[int, Waiting | None] = {}
         self._lost = 0
@@ -144,11 +145,20 @@ class LedgerClient:
     def _queue(self, rows: Rows, patient: bool, waiting: W) -> W:
         if self._gone is not None:
             raise again(self._gone)
+        if not self._awaited and waiting is not None and not isinstance(waiting, _Unwatched):
+            self._awaited = True
+            if not self._under_way:
+                self._hurry(self._loop.call_soon(self._flush))
         if self._pace is None:
-            self._pace = self._loop.call_soon(self._flush)
+            self._pace = self._loop.call_later(PACE_SECONDS, self._flush)
         self._jobs.append(wire_job(rows, patient))
         self._number(waiting)
         return waiting
+
+    def _hurry(self, pace: asyncio.Handle) -> None:
+        if self._pace is not None:
+            self._pace.cancel()
+        self._pace = pace
 
     def _number(self, waiting: Waiting | None) -> int:
         number = self._next
@@ -159,13 +169,16 @@ class LedgerClient:
     def _flush(self) -> None:
         """Send what has queued up; what comes now goes when this is answered, and at the latest PACE_SECONDS later.
 
-        The ledger commits one batch at a time anyway, so that a second one under way would only cost both sides.
+        The ledger commits one batch at a time anyway, so that a second one under way would only cost both sides. Rows
+        that nobody waits for go with the next that somebody waits for, and at the latest PACE_SECONDS later as well.
         """
         if self._pace is not None:
             self._pace.cancel()
             self._pace = None
         jobs, self._jobs = self._jobs, []
+        self._awaited = False
         if jobs and self._gone is None:
+            self._under_way = True
             self._pace = self._loop.call_later(PACE_SECONDS, self._flush)
             self._send(jobs, self._next - len(jobs))
 
@@ -196,7 +209,9 @@ class LedgerClient:
             self._fail(self._unacknowledged.pop(number), error_of(code, message))
         if not self._unacknowledged:
             self._all_told.set()
-        self._flush()
+        self._under_way = False
+        if self._awaited:
+            self._flush()
 
     def _fail(self, waiting: Waiting | None, error: InsourceError) -> None:
         if waiting is None or isinstance(waiting, _Unwatched):

@@ -84,3 +84,28 @@ async def test_a_caller_that_leaves_is_no_slowness(clock):
     job.cancel()
     (left,) = await asyncio.gather(job, return_exceptions=True)
     assert isinstance(left, asyncio.CancelledError) and breaker.state == "closed"
+
+
+async def test_of_many_calls_only_the_late_ones_are_given_up():
+    patience, done = Patience("ledger", 0.02), asyncio.Event()
+    late = asyncio.ensure_future(patience.call(asyncio.Event().wait))
+    await asyncio.sleep(0.01)
+    soon = asyncio.ensure_future(patience.call(done.wait))
+    with pytest.raises(StoreError, match="had not answered after"):
+        await late
+    done.set()
+    assert await soon is True and late.cancelling() == 0
+
+
+async def test_a_caller_that_leaves_at_the_very_moment_is_cancelled_and_the_store_was_slow():
+    breaker = Breaker(1, 10.0)
+    patience = Patience("ledger", 0.005, breaker)
+    job = asyncio.ensure_future(patience.call(asyncio.Event().wait))
+    await asyncio.sleep(0)
+    patience._timer.cancel()
+    await asyncio.sleep(0.01)
+    job.cancel()
+    patience._give_up()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert breaker.state == "open"
