@@ -24,6 +24,8 @@ from insource.types import Audit, Content, Decision, Settlement
 
 LOG = logging.getLogger("insource.store")
 PACE_SECONDS = 0.005
+UNHURRIED_SECONDS = 0.02
+"""How long a row that nobody waits for may wait for one that somebody does: a commit of its own would be in its way."""
 GONE = (
     "The ledger's process is gone, so no decision can be recorded and nothing is served. "
     "It is started again by whatever started the gateway."
@@ -150,7 +152,7 @@ class LedgerClient:
             if not self._under_way:
                 self._hurry(self._loop.call_soon(self._flush))
         if self._pace is None:
-            self._pace = self._loop.call_later(PACE_SECONDS, self._flush)
+            self._pace = self._loop.call_later(UNHURRIED_SECONDS, self._flush)
         self._jobs.append(wire_job(rows, patient))
         self._number(waiting)
         return waiting
@@ -170,7 +172,7 @@ class LedgerClient:
         """Send what has queued up; what comes now goes when this is answered, and at the latest PACE_SECONDS later.
 
         The ledger commits one batch at a time anyway, so that a second one under way would only cost both sides. Rows
-        that nobody waits for go with the next that somebody waits for, and at the latest PACE_SECONDS later as well.
+        that nobody waits for go with the next that somebody waits for, and at the latest UNHURRIED_SECONDS later.
         """
         if self._pace is not None:
             self._pace.cancel()
