@@ -6,13 +6,14 @@ It joins the room's parts and knows the store; what is printed is the command's 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insource.backends.specialist import Specialist, open_specialist, write_specialist
 from insource.errors import DataError, UserError
@@ -54,11 +55,15 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Row numbers: `learn` for fitting, `calibrate` set aside (strict only), `test` for the figures."""
+    """Row numbers: `learn` for fitting, `calibrate` set aside (strict only), `test` for the figures.
+
+    `also` are rows to learn from that may neither certify nor test.
+    """
 
     learn: Rows
     calibrate: Rows
     test: Rows
+    also: Rows
 
 
 def train(
@@ -72,9 +77,13 @@ def train(
     say: Say,
     now: Callable[[], datetime],
     skipped: int = 0,
+    also: Sequence[Example] = (),
+    told: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train, certify and register a candidate version of `task`; a threshold of None is a value, not an error.
 
+    `also` are examples to learn from that are no evidence, as they were chosen by how hard they are: they neither
+    certify nor test, and those that nearly repeat an example are left out. `told` goes into the lineage.
     Raises DataError or OpenEndedAnswers where the examples make no task, UserError for an unknown choice, FetchError
     where an encoder is needed and cannot be had.
     """
@@ -84,10 +93,10 @@ def train(
         raise UserError(f"The method is {recipe.method!r}; one of {', '.join(METHODS)} was expected.")
     if recipe.family == "auto" and recipe.method == "none":
         raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
-    snapshot = take_snapshot(examples, InputSettings(task.messages), gold=recipe.gold)
+    snapshot = take_snapshot([*examples, *also], InputSettings(task.messages), gold=recipe.gold)
     snapshot.save(home)
     room = TrunkRoom(home, artifacts, say)
-    split = _split(snapshot, recipe)
+    split = _split(snapshot, recipe, np.array(snapshot.kept) < len(examples))
     material = Material(snapshot.texts, lambda: room, say, recipe.base, _precision(recipe, snapshot, split.learn))
     promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot.answers), task.require)
     busy = say(f"training {task.name}")
@@ -114,7 +123,7 @@ def train(
         why=developed.why,
         precision=material.precision if developed.trunk else None,
     )
-    lineage = lineage_of(figures, task, asdict(recipe), snapshot.digest, developed.trunk)
+    lineage = lineage_of(figures, task, asdict(recipe), snapshot.digest, developed.trunk) | dict(told or {})
     return Trained(
         version=registry.register(task.name, developed.family, artifact.digest, calibration, lineage, now()),
         artifact=artifact.folder,
@@ -157,17 +166,19 @@ def _precision(recipe: Recipe, snapshot: Snapshot, rows: Rows) -> Callable[[Any]
     return choose
 
 
-def _split(snapshot: Snapshot, recipe: Recipe) -> Split:
-    """Split by group: the test rows first, then, for `strict`, two folds of the rest for calibration."""
+def _split(snapshot: Snapshot, recipe: Recipe, evidence: NDArray[np.bool_] | None = None) -> Split:
+    """Split the evidence (bool, None: all) by group: test rows first, then, for `strict`, two folds for calibration."""
     everything = np.arange(len(snapshot))
+    evidence = np.ones(len(snapshot), np.bool_) if evidence is None else evidence
     if recipe.method == "none":
-        return Split(everything, everything[:0], everything[:0])
+        return Split(everything, everything[:0], everything[:0], everything[:0])
     where = places(snapshot.groups, recipe.seed)
-    rest, test = everything[where >= TEST_SHARE], everything[where < TEST_SHARE]
+    rest, test = everything[evidence & (where >= TEST_SHARE)], everything[evidence & (where < TEST_SHARE)]
+    also = everything[~evidence & ~np.isin(snapshot.groups, snapshot.groups[evidence])]
     if recipe.method == "cross-fit":
-        return Split(rest, rest[:0], test)
+        return Split(rest, rest[:0], test, also)
     aside = np.isin(folds(snapshot.groups[rest], recipe.seed), STRICT_FOLDS)
-    return Split(rest[~aside], rest[aside], test)
+    return Split(rest[~aside], rest[aside], test, also)
 
 
 def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Promise, recipe: Recipe) -> Developed:
@@ -186,7 +197,7 @@ def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Prom
             "texts, and fall into one fold; at least two folds were expected, since near-duplicates never straddle "
             "folds. Collect more varied traffic, or pass --no-certify."
         )
-    return develop(material, RowSet(split.learn, placed, split.learn[:0], classes, labels), promise, recipe.family)
+    return develop(material, RowSet(split.learn, placed, split.also, classes, labels), promise, recipe.family)
 
 
 def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, family: str) -> Developed:

@@ -31,7 +31,8 @@ class Snapshot:
     """Labelled rows of one task, in the traffic's order and with its repeats.
 
     `classes` int (n,) are answer numbers, `groups` int (n,) name near-duplicates; rows of one group never straddle two
-    splits. `unlabelled` examples had no reference, `textless` no text, `outside` an answer of another form.
+    splits. `unlabelled` examples had no reference, `textless` no text, `outside` an answer of another form; `kept` says
+    which of the examples the rows are.
     """
 
     texts: tuple[str, ...]
@@ -43,6 +44,7 @@ class Snapshot:
     unlabelled: int = 0
     textless: int = 0
     outside: int = 0
+    kept: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -95,6 +97,7 @@ def take_snapshot(
         unlabelled=len(references) - len(given),
         textless=sum(text is None for text in texts),
         outside=sum(label is None for label in labels) - (len(references) - len(given)),
+        kept=tuple(kept),
     )
 
 
