@@ -12,6 +12,7 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   ├── UnknownTask               a task that nobody configured or trained
     │   ├── UnknownVersion            a version that the registry does not hold
     │   ├── UnknownReview             a request that was never queued for review
+    │   ├── StageConflict             a version is not in the stage from which it was to be moved
     │   └── MissingExtra              an optional package that is not installed
     ├── FetchError                    a package that could not be had, or is not the one pinned
     ├── StoreError
@@ -23,6 +24,7 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   ├── Forbidden                 a web page, or a name that was led to this machine
     │   ├── KeptLocal                 neither answered here nor allowed to leave
     │   │   └── AwaitingReview        kept, and queued for a person
+    │   ├── UnknownRequest            feedback for a request that was never decided
     │   ├── RequestTooLarge
     │   └── RequestTooSlow            a body that does not arrive in time
     ├── Overloaded                    no permit free
@@ -108,6 +110,14 @@ class UnknownReview(UserError):
     hint = "`insource review` lists what waits."
 
 
+class StageConflict(UserError):
+    """A version is not where it was to be moved from, or another stands where it was to go; nothing was changed."""
+
+    code = "stage_conflict"
+    status = 409
+    hint = "`insource tasks NAME` shows the stages as they are now; look at them and decide again."
+
+
 class MissingExtra(UserError):
     """A feature needs an optional package; the message prints the exact command that installs it."""
 
@@ -168,6 +178,14 @@ class RequestError(InsourceError):
     code = "invalid_request"
     status = 400
     hint = "Correct the request."
+
+
+class UnknownRequest(RequestError):
+    """The ledger holds no decision with this request id."""
+
+    code = "unknown_request"
+    status = 404
+    hint = "Send the id that a reply's x-insource-request-id header gives."
 
 
 class RequestTooLarge(RequestError):

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     KEPT_LOCAL = "kept_local"
     COMPUTED = "computed"
+    SUSPENDED = "suspended"
 
 
 class Sensitivity(StrEnum):
@@ -77,6 +78,14 @@ class Stage(StrEnum):
     CANARY = "canary"
     ACTIVE = "active"
     RETIRED = "retired"
+
+
+class Mode(StrEnum):
+    """Who moves a task's versions through the stages: nobody's hand, a named person at each step, or people alone."""
+
+    AUTO = "auto"
+    APPROVE = "approve"
+    MANUAL = "manual"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,11 @@ class Decision:
     tier: str | None = None
     sensitivity: Sensitivity | None = None
 
+    @property
+    def decider(self) -> str | None:
+        """The name under which the registry holds the version that was asked last: the task's, or TASK/TIER."""
+        return self.task if self.task is None or self.tier is None else f"{self.task}/{self.tier}"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -211,9 +225,11 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the audit sample learned after the reply: did the specialist's answer agree with the reference?
+    """What was learned of one version from one request: did its answer agree with the reference?
 
-    `accepted` says whether the specialist's answer was the one served. `agrees` is None where no reference came.
+    `accepted` says whether that answer was the one served, `accepts` whether the version would accept it at its own
+    threshold, served or not (None where nobody recorded it). `agrees` is None where no reference came. `stage` is the
+    version's then, `score` what it attached to the answer, `seconds` what the answer took.
     """
 
     request_id: str
@@ -223,6 +239,10 @@ class Audit:
     accepted: bool
     agrees: bool | None
     detail: str | None = None
+    accepts: bool | None = None
+    stage: Stage | None = None
+    score: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +307,10 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class SpecialistVersion:
-    """A registered version: the artifact by digest, its calibration, its stage and its lineage."""
+    """A registered version: the artifact by digest, its calibration, its stage and its lineage.
+
+    `share` is the share of the task's requests that a version in canary answers; 0 in every other stage.
+    """
 
     task: str
     version: int
@@ -297,11 +320,36 @@ class SpecialistVersion:
     created: datetime
     calibration: Calibration | None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 0.0
 
     @property
     def name(self) -> str:
         """NAME@V."""
         return f"{self.task}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of a version from stage to stage: when, by whom and why. `share` is that of a canary."""
+
+    time: datetime
+    task: str
+    version: int
+    before: Stage
+    stage: Stage
+    share: float
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A task's acceptance is off: since when, at whose word and why. Everything escalates until it is lifted."""
+
+    task: str
+    time: datetime
+    who: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +389,10 @@ class Task:
     `upstreams` are the names to escalate to with the weight of each, 0 for one that only steps in on failure; empty
     for the gateway's default. `tiers` are upstreams in the house that stand between specialist and upstream.
     `sensitivity` None leaves it to the policy. `moderation_safe` are the answers that flag nothing.
+
+    `mode` says who moves versions through the stages. `margin` is by how much a new version may answer worse than the
+    one before it, as a share of the requests that both accept; `labels_per_day` how many references beyond escalations
+    and audits may be bought from the teacher each day (UTC).
     """
 
     name: str
@@ -359,3 +411,6 @@ class Task:
     when_kept: WhenKept = WhenKept.REFUSE
     tiers: tuple[str, ...] = ()
     moderation_safe: tuple[str, ...] = ()
+    mode: Mode = Mode.APPROVE
+    margin: float = 0.02
+    labels_per_day: int = 0

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from insource.gateway.running import Status, read_status
 from reliability.raw_http import Reply, Wire
+from reliability.served import workers_of
 
 LONGEST = 30.0
 _LISTENS = re.compile(rb"listens on http://[^\s]+:(\d+)/")
@@ -43,8 +44,7 @@ class RunningGateway:
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
-        pid = self.process.pid
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return workers_of(self.process.pid)
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the supervisor."""

@@ -85,6 +85,19 @@ def _publish(home: Path) -> str:
         return store.commit(draft, manifest)
 
 
+def workers_of(supervisor: int) -> list[int]:
+    """Return the process ids of a gateway's workers, in order: its children, without the steward."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return sorted(int(word) for word in children if b"steward" not in _command(word))
+
+
+def _command(pid: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has ended meanwhile
+        return []
+
+
 @dataclass(frozen=True)
 class Served:
     """A gateway that serves on loopback: its port, and the process that watches its workers (None: a thread)."""
@@ -96,8 +109,7 @@ class Served:
         """Return the process ids of its workers; this process's, where it serves from a thread."""
         if self.supervisor is None:
             return [os.getpid()]
-        children = Path(f"/proc/{self.supervisor}/task/{self.supervisor}/children").read_text()
-        return sorted(int(word) for word in children.split())
+        return workers_of(self.supervisor)
 
     def megabytes(self) -> float:
         """Return the resident memory of its workers, in MB of 10**6 bytes."""

@@ -23,7 +23,11 @@ UNREAD = (
     ("DELETE", "/v1/files/f"), ("POST", "/v1/batches"), ("POST", "/v1/messages/batches"), ("GET", "/v1/responses/r"),
     ("POST", "/v1/messages/count_tokens"), ("PUT", "/v1/chat/completions"), ("PATCH", "/v1/x"), ("OPTIONS", "/v1/x"),
 )  # fmt: skip
-OWN = {("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/v1/insource/reviews/{id}")} | {("*", "/v1/...")}
+OWN = {
+    *(("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/v1/insource/reviews/{id}")),
+    *(("GET", path) for path in ("/v1/insource/tasks", "/v1/insource/tasks/{name}")),
+    ("POST", "/v1/insource/feedback"), ("POST", "/v1/feedback"), ("*", "/v1/..."),
+}  # fmt: skip
 """What reaches no upstream, and the pattern that UNREAD stands for."""
 
 

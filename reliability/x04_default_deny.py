@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from insource.gateway.app import API, REVIEWS, Application, create_app
+from insource.gateway.app import API, FEEDBACK, REVIEWS, Application, create_app
 from insource.gateway.parts import Parts
 from reliability.disguised_paths import DISGUISES, Disguise, Kind
 from reliability.harness import Promise, Tally
@@ -106,7 +106,10 @@ def _table() -> list[tuple[str, str]]:
     """Return the router's own table, each row with a path of its own, and the paths that it does not have."""
     router = Application.__new__(Application)
     Application.__init__(router, None)  # type: ignore[arg-type]
-    own = [(method, path.replace("{id}", "0123").replace("...", "files/abc")) for method, path in router.paths]
+    own = [
+        (method, path.replace("{id}", "0123").replace("{name}", "secret").replace("...", "files/abc"))
+        for method, path in router.paths
+    ]
     return own + [("", path) for path in ELSEWHERE]
 
 
@@ -214,7 +217,7 @@ def _check(tally: Tally, number: int, asked: Asked, found: Reply | None) -> None
         return
     if asked.served:
         kept = asked.row == "POST" and found.status == 403 and b"kept_local" in found.body
-        unknown = asked.path.startswith(REVIEWS) and found.status == 400
+        unknown = asked.path.startswith((REVIEWS, *FEEDBACK)) and found.status == 400
         embedded = asked.path == "/v1/embeddings" and found.status == 200
         if not (kept or unknown or embedded or (asked.row == "GET" and found.status == 200)):
             tally.fail(number, f"{asked.told()}: {found.status} {found.body[:200]!r}", "not served")

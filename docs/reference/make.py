@@ -139,16 +139,21 @@ def convention_metrics() -> str:
 
 def ledger_schema() -> str:
     """Return the ledger's tables."""
-    from insource.store.migrations import LEDGER_TABLES, TIER_AND_SENSITIVITY
+    from insource.store.migrations import EVIDENCE_AND_FEEDBACK, LEDGER_TABLES, TIER_AND_SENSITIVITY
 
-    return f"```sql\n{LEDGER_TABLES.strip()}\n\n{TIER_AND_SENSITIVITY.strip()}\n```\n"
+    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK)
 
 
 def registry_schema() -> str:
     """Return the registry's tables."""
-    from insource.store.migrations import REGISTRY_TABLES, REVIEW_TABLES
+    from insource.store.migrations import OUTBOX, REGISTRY_TABLES, REVIEW_TABLES, STAGES
 
-    return f"```sql\n{REGISTRY_TABLES.strip()}\n\n{REVIEW_TABLES.strip()}\n```\n"
+    return _sql(REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX)
+
+
+def _sql(*steps: str) -> str:
+    told = "\n\n".join(step.strip() for step in steps)
+    return f"```sql\n{told}\n```\n"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

@@ -17,26 +17,45 @@ from insource.backends.reply import Reply, ReplyReader, read_reply, read_whole
 from insource.cascade.cascade import Clock, Permits, utc_now
 from insource.cascade.choice import NOT_TOSSED, Choice, Chooser, Toss
 from insource.cascade.coin import Coin
+from insource.cascade.jobs import Jobs
 from insource.errors import InsourceError, KeptLocal
-from insource.types import Answer, Audit, Outcome, Reason, Relay, Request, Usage
+from insource.types import Answer, Audit, Decision, Outcome, Reason, Relay, Request, Stage, Usage
 
 Normalise = Callable[[str], str | None]
 """Maps a raw reply to the label of the task's closed set, or None; `AnswerSpace.normalise`."""
+
+_ACCEPTS = frozenset({Reason.ABOVE_THRESHOLD, Reason.SUSPENDED})
+_SPOKEN_TO = frozenset({
+    Reason.NO_SPECIALIST, Reason.SPECIALIST_FAILED, Reason.SPECIALIST_SLOW, Reason.ARTIFACT_DAMAGED
+})  # fmt: skip
+"""Why a version that could have answered said nothing: which is evidence, too, unlike a request that none can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an audit needs to know of the version that decided: how it reads references, and its stage."""
+
+    normalise: Normalise
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """An audit, its request, the reference as it came, and the tokens the upstream spent on it beyond the reply.
 
-    `usage` is None for an escalated request, whose tokens are those of its reply, and where the upstream named none;
-    `served_by` names the upstream that gave the reference beyond the reply.
+    `audit` is None where no version was there to answer and only the reference is known. `usage` is None for an
+    escalated request, whose tokens are those of its reply, and where the upstream named none; `served_by` names the
+    upstream that gave the reference beyond the reply. `decided` is the specialist's version that decided, None where a
+    tier in the house or nobody did; `beside` says that the audit is of a version which did not decide.
     """
 
-    audit: Audit
+    audit: Audit | None
     request: Request
     reference: str | None = None
     usage: Usage | None = None
     served_by: str | None = None
+    decided: int | None = None
+    beside: bool = False
 
 
 Record = Callable[[Finding], Awaitable[None]]
@@ -49,10 +68,10 @@ class AuditSample:
     An accepted request that the coin picked goes to `reference` as well, after the reply and in the background, at
     most `concurrency` at a time and `backlog` in all; beyond that, and where `permits` does not let the request leave,
     the audit is recorded without a reference. An escalated one has its reference in the upstream's reply, which is
-    read as it passes. Where that tier said nothing there is nothing to compare and nothing is recorded; an audit
-    belongs to the version of its decision. `normalise` reads references for the specialist, `normalise_tiers` for the
-    tiers in the house by name; `safe` is the answer that a moderation which flags nothing stands for. Leaving the
-    context waits for the background.
+    read as it passes. A version that failed is recorded without a comparison; a request that no version can read is no
+    evidence. An audit belongs to the version of its decision: `known` has each by its tier's name (None: a specialist)
+    and number. `safe` is the answer that a moderation which flags nothing stands for. Leaving the context waits for
+    the background.
     """
 
     def __init__(
@@ -61,8 +80,7 @@ class AuditSample:
         *,
         reference: Backend | None,
         permits: Permits,
-        normalise: Normalise,
-        normalise_tiers: Mapping[str, Normalise] | None = None,
+        known: Mapping[tuple[str | None, int], Known],
         record: Record,
         coin: Coin,
         rate: float,
@@ -74,8 +92,7 @@ class AuditSample:
         self._inner = inner
         self._reference = reference
         self._permits = permits
-        self._normalise: dict[str | None, Normalise] = {None: normalise}
-        self._normalise.update(normalise_tiers or {})
+        self._known = known
         self._record = record
         self._coin = coin
         self._rate = rate
@@ -83,7 +100,7 @@ class AuditSample:
         self._slots = asyncio.Semaphore(concurrency)
         self._backlog = backlog
         self._clock = clock
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
 
     @property
     def info(self) -> BackendInfo:
@@ -104,12 +121,12 @@ class AuditSample:
 
     async def reply(self, request: Request, choice: Choice) -> Answer:
         """Reply as the wrapped chooser does, and see to it that an audited request gets its reference."""
-        audited = choice.decision.audited and choice.scored is not None
+        audited = choice.decision.audited and (choice.scored is not None or choice.decision.reason in _SPOKEN_TO)
         try:
             answer = await self._inner.reply(request, choice)
         except InsourceError as error:
             if audited:
-                self._spawn(self._note(request, choice, None, f"no reference: {error.code}"))
+                self._jobs.spawn(self._note(request, choice, None, f"no reference: {error.code}"))
             raise
         if not audited:
             return answer
@@ -118,7 +135,7 @@ class AuditSample:
         elif answer.relay is not None:
             return replace(answer, relay=self._watched(answer.relay, request, choice))
         else:
-            self._spawn(self._note(request, choice, answer.content, None))
+            self._jobs.spawn(self._note(request, choice, answer.content, None))
         return answer
 
     async def answer(self, request: Request) -> Answer:
@@ -148,18 +165,17 @@ class AuditSample:
 
     async def drain(self) -> None:
         """Wait until no audit is under way; cancelling the wait cancels the audits."""
-        while self._jobs:
-            await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.idle()
 
     def _ask_reference(self, request: Request, choice: Choice) -> None:
         if self._reference is None:
-            self._spawn(self._note(request, choice, None, "no upstream is configured"))
+            self._jobs.spawn(self._note(request, choice, None, "no upstream is configured"))
         elif not self._permits(request):
-            self._spawn(self._note(request, choice, None, f"no reference: {KeptLocal.code}"))
+            self._jobs.spawn(self._note(request, choice, None, f"no reference: {KeptLocal.code}"))
         elif len(self._jobs) >= self._backlog:
-            self._spawn(self._note(request, choice, None, f"{self._backlog} audits were waiting already"))
+            self._jobs.spawn(self._note(request, choice, None, f"{self._backlog} audits were waiting already"))
         else:
-            self._spawn(self._compare(self._reference, request, choice))
+            self._jobs.spawn(self._compare(self._reference, request, choice))
 
     async def _compare(self, reference: Backend, request: Request, choice: Choice) -> None:
         async with self._slots:
@@ -190,19 +206,37 @@ class AuditSample:
         served_by: str | None = None,
     ) -> None:
         decision, scored = choice.decision, choice.scored
-        if scored is None or decision.task is None or decision.version is None:
-            return
-        agrees = None if content is None else self._normalise[decision.tier](content) == scored.label
-        accepted = decision.outcome is Outcome.ACCEPTED and decision.reason is Reason.ABOVE_THRESHOLD
-        audit = Audit(decision.request_id, self._clock(), decision.task, decision.version, accepted, agrees, detail)
-        await self._record(Finding(audit, request, content, usage, served_by))
+        audit = None
+        if decision.decider is not None and decision.version is not None:
+            known = self._known[decision.tier, decision.version]
+            agrees, told = None, detail
+            if scored is None:
+                told = (
+                    decision.reason.value if decision.detail is None else f"{decision.reason.value}: {decision.detail}"
+                )
+            elif content is not None:
+                agrees = known.normalise(content) == scored.label
+            audit = Audit(
+                decision.request_id,
+                self._clock(),
+                decision.decider,
+                decision.version,
+                decision.outcome is Outcome.ACCEPTED and decision.reason is Reason.ABOVE_THRESHOLD,
+                agrees,
+                told,
+                decision.reason in _ACCEPTS,
+                known.stage,
+                decision.score,
+                sum(scored.seconds.values()) if scored is not None and scored.seconds else None,
+            )
+        await self._record(Finding(audit, request, content, usage, served_by, _decided(decision)))
 
     def _watched(self, relay: Relay, request: Request, choice: Choice) -> Relay:
         """Return the same relay, read on the side; the audit is recorded once it has passed or was given up."""
         dialect, safe = request.dialect, self._safe
         if relay.whole is not None:
             reply = read_whole(relay.status, relay.headers, relay.whole, dialect, safe=safe)
-            self._spawn(self._note_reply(request, choice, reply, None))
+            self._jobs.spawn(self._note_reply(request, choice, reply, None))
             return relay
         reader = ReplyReader(relay.status, relay.headers, dialect=dialect, safe=safe)
 
@@ -212,7 +246,7 @@ class AuditSample:
                     reader.feed(chunk)
                     yield chunk
             finally:
-                self._spawn(self._note_reply(request, choice, reader.finish(), None))
+                self._jobs.spawn(self._note_reply(request, choice, reader.finish(), None))
 
         watched = chunks()
 
@@ -222,15 +256,6 @@ class AuditSample:
 
         return replace(relay, chunks=watched, close=close)
 
-    def _spawn(self, job: Awaitable[None]) -> None:
-        """Run a job in the background, kept until it is done; its failure never reaches the reply."""
-        running = asyncio.ensure_future(_quietly(job))
-        self._jobs.add(running)
-        running.add_done_callback(self._jobs.discard)
 
-
-async def _quietly(job: Awaitable[None]) -> None:
-    try:
-        await job
-    except InsourceError:
-        return
+def _decided(decision: Decision) -> int | None:
+    return decision.version if decision.tier is None else None

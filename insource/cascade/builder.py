@@ -1,6 +1,7 @@
-"""Nests the serving stack of one task: `audit_sample(cascade(specialist, tiers in the house, upstream), reference)`.
+"""Nests the serving stack of one task: `audit_sample(shadow(canary(cascade(active), cascade(trial))))`.
 
-It opens nothing and reads no configuration; whoever serves hands it the parts.
+A cascade is of a specialist, tiers in the house and the upstream. It opens nothing and reads no configuration; whoever
+serves hands it the parts.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 
 from insource.backends.contract import Backend
 from insource.backends.house_tier import behind
-from insource.cascade.audit_sample import AuditSample, Normalise, Record
+from insource.cascade.audit_sample import AuditSample, Known, Normalise, Record
+from insource.cascade.canary import Canary, subject_key
 from insource.cascade.cascade import Cascade, Clock, Pacer, Permits, utc_now
 from insource.cascade.choice import Chooser
 from insource.cascade.coin import Coin, coin_rate
 from insource.cascade.refusal import Refusal
+from insource.cascade.shadow import Beside, Dropped, Shadow
 from insource.cascade.tier import Tier
-from insource.types import SpecialistVersion, Task
+from insource.types import SpecialistVersion, Stage, Task
 
 TIER_SECONDS = 30.0
 """How long a tier in the house may take where its upstream's `deadline_s` says nothing else."""
@@ -33,6 +36,16 @@ class Active:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial(Active):
+    """The version that is tried beside the active one, in shadow or in canary."""
+
+    @property
+    def share(self) -> float:
+        """The share of the requests that it decides; 0 in shadow."""
+        return self.version.share if self.version.stage is Stage.CANARY else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ActiveTier:
     """A tier in the house: the upstream's name and the active version of "TASK/NAME"; `deadline` is in seconds."""
 
@@ -46,34 +59,71 @@ def build_task(
     *,
     active: Active | None,
     tiers: Sequence[ActiveTier] = (),
+    trial: Trial | None = None,
+    suspended: bool = False,
     upstream: Backend | None,
     permits: Permits,
     record: Record,
     coin: Coin,
     pacer: Pacer | None = None,
+    dropped: Dropped = lambda number: None,
     clock: Clock = utc_now,
 ) -> Chooser:
     """Return what answers the task's requests; without an active version and tiers that stand everything goes up.
 
-    The coin's rate follows from the coverage that specialist and tiers certified together: see `coin_rate`.
+    A trial in canary decides its share of the requests, one in shadow none; of either, as of the active version beside
+    it, it is found out what it would say wherever the reference is known. While `suspended` nothing is accepted. For
+    the coin's rate see `coin_rate`; where everything goes up anyway an audit costs nothing, and it picks every request.
     """
+
+    def cascade(specialist: Active | None, standing: Sequence[ActiveTier]) -> Cascade:
+        places = [_tier(specialist, seconds)] if specialist else []
+        places += [_tier(tier.active, tier.deadline, tier.name) for tier in standing]
+        return Cascade(
+            task, tiers=places, upstream=upstream, permits=permits, pacer=pacer, suspended=suspended, clock=clock
+        )
+
+    free = upstream is not None and pacer is None
+    seconds = task.deadline_ms / 1000
     standing = standing_tiers(active.version if active else None, tiers)
-    places = [_tier(active, task.deadline_ms / 1000)] if active else []
-    places += [_tier(tier.active, tier.deadline, tier.name) for tier in standing]
-    cascade = Cascade(task, tiers=places, upstream=upstream, permits=permits, pacer=pacer, clock=clock)
-    versions = [active.version] if active else []
+    known, coverage = _known([active], standing), _coverage(active, standing)
+    deciding = [one for one in (active, *(tier.active for tier in standing)) if one is not None]
+    chooser: Chooser = cascade(active, standing)
+    if trial is not None:
+        known |= _known([trial], [])
+        owned = [trial.specialist] if trial.specialist is not None else []
+        if trial.share:
+            behind_it = standing_tiers(trial.version, tiers)
+            salt, key, owned = trial.version.name, subject_key(task.messages), []
+            chooser = Canary(chooser, cascade(trial, behind_it), share=trial.share, key=key, salt=salt)
+            known |= _known([], behind_it)
+            deciding.append(trial)
+            coverage += trial.share * (_coverage(trial, behind_it) - coverage)
+        beside = [
+            Beside(_tier(one, seconds), one.normalise, one.version.version, one.version.stage)
+            for one in (active, trial)
+            if one is not None
+        ]
+        chooser = shadow = Shadow(chooser, beside, task=task, record=record, opens=owned, dropped=dropped, clock=clock)
+        record = shadow.take
+    all_up = suspended or all(_threshold(one.version) is None for one in deciding)
     return AuditSample(
-        cascade,
+        chooser,
         reference=upstream,
         permits=permits,
-        normalise=active.normalise if active else lambda _: None,
-        normalise_tiers={tier.name: tier.active.normalise for tier in standing},
+        known=known,
         record=record,
         coin=coin,
-        rate=coin_rate(task.audit_rate, _coverage([*versions, *(tier.active.version for tier in standing)])),
+        rate=1.0 if known and free and all_up else coin_rate(task.audit_rate, coverage),
         safe=next(iter(task.moderation_safe), None),
         clock=clock,
     )
+
+
+def _known(specialists: Sequence[Active | None], tiers: Sequence[ActiveTier]) -> dict[tuple[str | None, int], Known]:
+    found: list[tuple[str | None, Active]] = [(None, one) for one in specialists if one is not None]
+    found += [(tier.name, tier.active) for tier in tiers]
+    return {(name, one.version.version): Known(one.normalise, one.version.stage) for name, one in found}
 
 
 def standing_tiers(specialist: SpecialistVersion | None, tiers: Sequence[ActiveTier]) -> list[ActiveTier]:
@@ -102,10 +152,11 @@ def _threshold(version: SpecialistVersion) -> float | None:
     return version.calibration.threshold if version.calibration else None
 
 
-def _coverage(versions: Sequence[SpecialistVersion]) -> float:
+def _coverage(specialist: Active | None, tiers: Sequence[ActiveTier]) -> float:
     """Return the certified share that all of them accept together; each one's own is of what is left to it."""
     left = 1.0
-    for version in versions:
-        if version.calibration is not None and version.calibration.threshold is not None:
-            left *= 1.0 - version.calibration.coverage
+    for one in ([specialist] if specialist else []) + [tier.active for tier in tiers]:
+        calibration = one.version.calibration
+        if calibration is not None and calibration.threshold is not None:
+            left *= 1.0 - calibration.coverage
     return 1.0 - left

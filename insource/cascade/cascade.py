@@ -41,7 +41,8 @@ class Cascade:
     escalate, so where one fails its requests go straight up. A request that nothing here accepts and that
     `permits` lets go nowhere is kept, as the task says (`when_kept`); its best answer, where that is asked for, is
     accepted with reason `kept_local` and lies outside the promise. So does one kept by `pacer`, for a budget instead
-    of a target: given an unsure request's score it says whether to escalate. With `task` None all goes up.
+    of a target: given an unsure request's score it says whether to escalate. With `task` None all goes up. While
+    `suspended` nothing is accepted, not even a best answer, but tiers are asked, so that what they would say is known.
     Entering opens the tiers' backends; the upstream is shared and belongs to whoever opened it.
     """
 
@@ -53,6 +54,7 @@ class Cascade:
         upstream: Backend | None,
         permits: Permits,
         pacer: Pacer | None = None,
+        suspended: bool = False,
         clock: Clock = utc_now,
     ) -> None:
         self._task = task
@@ -60,6 +62,7 @@ class Cascade:
         self._upstream = upstream
         self._permits = permits
         self._pacer = pacer
+        self._suspended = suspended
         self._clock = clock
         self._closed = False
 
@@ -196,6 +199,8 @@ class Cascade:
         return None
 
     def _choice(self, request: Request, toss: Toss, verdict: Verdict) -> Choice:
+        if self._suspended and verdict.outcome is Outcome.ACCEPTED:
+            verdict = replace(verdict, outcome=Outcome.ESCALATED, reason=Reason.SUSPENDED)
         if verdict.outcome is Outcome.ESCALATED:
             verdict = self._paced(verdict)
             if verdict.outcome is Outcome.ESCALATED and not self._permits(request):
@@ -221,7 +226,7 @@ class Cascade:
 
     def _paced(self, verdict: Verdict) -> Verdict:
         score = verdict.scored.score if verdict.unsure and verdict.scored is not None else None
-        if self._pacer is None or score is None or self._pacer(score):
+        if self._pacer is None or self._suspended or score is None or self._pacer(score):
             return verdict
         return replace(verdict, outcome=Outcome.ACCEPTED, reason=Reason.BUDGET_SPENT)
 
@@ -229,7 +234,7 @@ class Cascade:
         """Return what becomes of an escalated request that may not leave."""
         why = verdict.reason.value if verdict.detail is None else f"{verdict.reason.value}: {verdict.detail}"
         wanted, best = self._task.when_kept if self._task else WhenKept.REFUSE, verdict.best
-        if wanted is WhenKept.BEST and best is not None:
+        if wanted is WhenKept.BEST and best is not None and not self._suspended:
             return Verdict(Outcome.ACCEPTED, Reason.KEPT_LOCAL, why, best.scored, best.tier)
         detail, said = REVIEW + why if wanted is WhenKept.REVIEW else why, best or verdict
         return Verdict(Outcome.KEPT, Reason.KEPT_LOCAL, detail, said.scored, said.tier)

@@ -5,6 +5,7 @@ It reads the ledger or takes a text; what decided is the specialist's own accoun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from insource.backends.specialist import Specialist
     from insource.config import Config
+    from insource.store.columns import Feedback
     from insource.store.ledger_reader import LedgerRow
     from insource.types import SpecialistVersion
 
@@ -58,13 +60,13 @@ def _recorded(config: Config, request_id: str) -> dict[str, Any]:
             "was expected. Check --home, or explain a text with --text."
         )
     with LedgerReader(config.home) as ledger:
-        row = ledger.decision(request_id)
+        row, gold = ledger.decision(request_id), ledger.feedback(request_id)
     if row is None:
         raise UserError(
             f"The ledger in {config.home} has no request {request_id!r}; the id from a reply's x-insource-request-id "
             "header was expected. Check --home, or explain a text with --text."
         )
-    found: dict[str, Any] = {"request_id": request_id, "steps": _steps(row), "decided_by": None}
+    found: dict[str, Any] = {"request_id": request_id, "steps": _steps(row, gold), "decided_by": None}
     decision = row.decision
     if decision.task is None or decision.version is None or decision.score is None:
         return found
@@ -78,7 +80,7 @@ def _recorded(config: Config, request_id: str) -> dict[str, Any]:
     return {**found, **_decided(config, f"{decision.task}@{decision.version}", kept, recorded=True)}
 
 
-def _steps(row: LedgerRow) -> list[str]:
+def _steps(row: LedgerRow, gold: Sequence[Feedback]) -> list[str]:
     """Tell a decision's way in words."""
     decision, settlement = row.decision, row.settlement
     steps = [f"matched: {f'task {decision.task}' if decision.task else 'no task'}"]
@@ -97,21 +99,41 @@ def _steps(row: LedgerRow) -> list[str]:
         )
     elif row.aborted:
         steps.append("aborted: the gateway stopped before the reply was settled")
-    steps += [f"audit: the specialist {_verdict(audit.agrees)}" for audit in row.audits]
-    return steps
+    for audit in row.audits:
+        own = (audit.task, audit.version) == (decision.decider, decision.version)
+        stage = f" in {audit.stage}" if audit.stage is not None else ""
+        whose = "the specialist" if own else f"{audit.task}@{audit.version}{stage}"
+        steps.append(f"audit: {whose} {_verdict(audit.agrees)}")
+    return steps + [f"gold: {each.who} gave the answer {each.answer} ({each.source})" for each in gold]
 
 
 def _text(config: Config, text: str, name: str) -> dict[str, Any]:
     decided = _decided(config, name, text, recorded=False)
+    stage, suspended = _standing(config, decided["decided_by"])
     threshold = decided["threshold"]
-    accepted = threshold is not None and decided["score"] >= threshold
-    reason = "above_threshold" if accepted else "no_threshold" if threshold is None else "below_threshold"
+    above = threshold is not None and decided["score"] >= threshold
+    reason = "above_threshold" if above else "no_threshold" if threshold is None else "below_threshold"
     steps = [
-        f"task {name.partition('@')[0]}, version {decided['decided_by']}",
+        f"task {name.partition('@')[0]}, version {decided['decided_by']}, {stage}",
         f"score {decided['score']:.4f} against {_threshold(threshold)}",
-        f"{'accepted' if accepted else 'escalated'}: {reason}",
+        *([f"the task is suspended {suspended}"] if suspended else []),
+        "escalated: suspended" if suspended else f"{'accepted' if above else 'escalated'}: {reason}",
     ]
     return {"text": text, "steps": steps, **decided}
+
+
+def _standing(config: Config, name: str) -> tuple[str, str | None]:
+    """Return a version's stage in words, and since when, by whom and why its task is suspended, None where not."""
+    from insource.cli.opening import find_version, open_registry
+    from insource.store.stages import place
+
+    with open_registry(config) as registry:
+        version = find_version(registry, name)
+        suspension = registry.suspension(version.task)
+    told = None
+    if suspension is not None:
+        told = f"since {suspension.time:%Y-%m-%d %H:%M} UTC by {suspension.who}: {suspension.why}"
+    return place(version.stage, version.share), told
 
 
 def _decided(config: Config, name: str, text: str, *, recorded: bool) -> dict[str, Any]:

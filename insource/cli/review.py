@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from insource.cli.answered import hand_over
 from insource.cli.opening import configuration, open_artifacts, open_registry
 from insource.cli.output import emit, json_option, printable, table
 from insource.errors import ArtifactDamaged, UserError
@@ -88,7 +89,7 @@ def answer_command(
         review = registry.find_review(request_id)
         space = answers_of(config, registry, review.task)
         show: Callable[[Console], None] = partial(_show, review=review, space=space)
-        if answer is None and not dismiss and review.state == "waiting" and json_path is None and _watched():
+        if answer is None and not dismiss and review.state == "waiting" and json_path is None and watched():
             emit({}, None, show)
             answer, dismiss = ask(space, lambda told: str(click.prompt(told, default="", show_default=False)))
             if answer is None and not dismiss:
@@ -100,6 +101,8 @@ def answer_command(
             given = checked_answer(space, answer, force=force, task=review.task)
             review = registry.answer_review(request_id, given, who or _user(), datetime.now(UTC))
             show = partial(_show_closed, review=review)
+        if (waits := hand_over(config, registry)) is not None:
+            click.echo(f"note: {waits}", err=True)
     emit(_row(review), json_path, show)
 
 
@@ -171,25 +174,27 @@ def ask(space: AnswerSpace | None, read: Callable[[str], str]) -> tuple[str | No
     A number picks from the list, unless numbers are answers themselves.
     """
     known = [space.display(label) for label in space.answers] if space is not None else []
-    numbered = _numbered(known)
-    wanted = "number or answer" if numbered else "answer"
+    picks = numbered(known)
+    wanted = "number or answer" if picks else "answer"
     typed = read(f"{wanted} (d dismisses, nothing leaves it waiting)").strip()
     if not typed:
         return None, False
     if typed == "d" and typed not in known:
         return None, True
-    if numbered and typed.isascii() and typed.isdigit():
+    if picks and typed.isascii() and typed.isdigit():
         if not 1 <= int(typed) <= len(known):
             raise UserError(f"{typed} is no number of the list; 1 to {len(known)} was expected. Nothing was recorded.")
         return known[int(typed) - 1], False
     return typed, False
 
 
-def _numbered(known: Sequence[str]) -> bool:
+def numbered(known: Sequence[str]) -> bool:
+    """Say whether a number may pick from these answers: not where numbers are answers."""
     return bool(known) and not any(answer.isdigit() for answer in known)
 
 
-def _watched() -> bool:
+def watched() -> bool:
+    """Say whether a person sits at a terminal, on both sides."""
     import sys
 
     return sys.stdin.isatty() and sys.stdout.isatty()
@@ -221,14 +226,15 @@ def _list(console: Console, waiting: Sequence[Review]) -> None:
         console.print("Nothing waits for review.")
         return
     rows = (
-        (review.request_id, f"{review.time:%Y-%m-%d %H:%M}", review.task, _cut(review.text), _cut(review.suggestion))
+        (review.request_id, f"{review.time:%Y-%m-%d %H:%M}", review.task, cut(review.text), cut(review.suggestion))
         for review in waiting
     )
     console.print(table(None, ("id", "since (UTC)", "task", "text", "suggestion"), rows))
     console.print(f"{len(waiting):,} wait. `insource review ID` shows one and takes the answer.")
 
 
-def _cut(text: str | None) -> str | None:
+def cut(text: str | None) -> str | None:
+    """Return a text on one short line, its end left out."""
     if text is None:
         return None
     line = " ".join(text.split())
@@ -245,7 +251,7 @@ def _show(console: Console, review: Review, space: AnswerSpace | None) -> None:
         return
     known = [space.display(label) for label in space.answers] if space is not None else []
     for number, answer in enumerate(known[:_SHOWN], 1):
-        console.print(printable(f"{number:>4}  {answer}" if _numbered(known) else f"      {answer}"))
+        console.print(printable(f"{number:>4}  {answer}" if numbered(known) else f"      {answer}"))
     if known[_SHOWN:]:
         console.print(f"      and {len(known) - _SHOWN:,} more")
 

@@ -16,9 +16,11 @@ from insource.cli.output import percent
 
 if TYPE_CHECKING:
     from insource.config import Config
+    from insource.config.given import Given
     from insource.store.registry import Registry
 
 WORKER = (sys.executable, "-m", "insource.cli.worker")
+ENTRY = (sys.executable, "-m", "insource.cli.main")
 
 
 @click.command(epilog="\b\nExample:\n  insource serve --upstream https://api.openai.com/v1")
@@ -26,8 +28,16 @@ WORKER = (sys.executable, "-m", "insource.cli.worker")
 @click.option("--port", type=int, metavar="PORT", help="The port to listen on; 0 takes any free one [8600].")
 @click.option("--upstream", metavar="URL", help="Send what no specialist answers there, with the clients' own keys.")
 @click.option("--workers", type=int, metavar="N", help="How many processes serve; one more writes the ledger [1].")
+@click.option("--no-steward", is_flag=True, help="Do not watch the evidence: nothing is moved, rolled back, suspended.")
 @click.pass_context
-def command(ctx: click.Context, host: str | None, port: int | None, upstream: str | None, workers: int | None) -> None:
+def command(
+    ctx: click.Context,
+    host: str | None,
+    port: int | None,
+    upstream: str | None,
+    workers: int | None,
+    no_steward: bool,
+) -> None:
     """Run the gateway until SIGTERM or Ctrl-C; requests under way are finished first.
 
     SIGHUP, or `insource config reload`, has it take over the configuration as it is now.
@@ -50,9 +60,16 @@ def command(ctx: click.Context, host: str | None, port: int | None, upstream: st
             for line in (*banner(config, registry), *lines):
                 click.echo(line)
 
-    code = Supervisor(given, announce, WORKER, clock=_now, dead=_dead).run()
+    steward = () if no_steward else steward_of(given, config)
+    code = Supervisor(given, announce, WORKER, clock=_now, dead=_dead, steward=steward).run()
     click.echo("insource has stopped; every decision is in the ledger" if code == 0 else "insource was cut short")
     ctx.exit(code)
+
+
+def steward_of(given: Given, config: Config) -> tuple[str, ...]:
+    """Return the command that runs the steward of the same home under the same file, wanting the supervisor's id."""
+    named = ("--config", given.path) if given.named else ()
+    return (*ENTRY, *named, "--home", str(config.home), "steward", "--under")
 
 
 def _now() -> datetime:

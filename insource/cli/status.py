@@ -31,11 +31,15 @@ READING_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What ledger and registry say; `report` is None, and `trouble` says why, where they cannot be read."""
+    """What ledger and registry say; `report` is None, and `trouble` says why, where they cannot be read.
+
+    `rollout` is about the one task that was asked for, if any.
+    """
 
     report: Report | None = None
     reviews: int | None = None
     trouble: str | None = None
+    rollout: Mapping[str, Any] | None = None
 
 
 @click.command("status", epilog="\b\nExample:\n  insource status --watch")
@@ -45,6 +49,9 @@ class Stored:
 @click.pass_context
 def command(ctx: click.Context, task: str | None, watch: bool, json_path: str | None) -> None:
     """Show the gateway at the configured address, and all tasks (or TASK) over the last hour.
+
+    Of TASK also where it stands in the rollout: stage, the evidence for and against with about how many requests a
+    verdict will take, its risk with the bound of now, drift, and what it saved.
 
     Exits with 1 where the gateway cannot be reached; what is stored is shown all the same.
     """
@@ -73,11 +80,13 @@ def gateway_state(config: Config) -> GatewayState:
 def stored_figures(config: Config, task: str | None, now: datetime) -> Stored:
     """Return the report of the last hour and the number of reviews that wait; raises UnknownTask."""
     from insource.cli.report import make_report
+    from insource.cli.status_task import look
 
     try:
         report = make_report(config, now=now, since=now - PERIOD, task=task)
         with open_registry(config) as registry:
-            return Stored(report, registry.waiting_reviews())
+            rollout = look(config, registry, task) if task is not None else None
+            return Stored(report, registry.waiting_reviews(), rollout=rollout)
     except StoreError as error:
         return Stored(trouble=str(error))
 
@@ -128,6 +137,7 @@ def to_data(config: Config, state: GatewayState, stored: Stored) -> dict[str, An
         "configuration": config_digest(config),
         "reviews_waiting": stored.reviews,
         "trouble": stored.trouble,
+        "rollout": stored.rollout,
     }
     if report is None:
         return data | {"since": None, "requests": None, "coverage": None, "tasks": []}
@@ -156,6 +166,8 @@ def _task_data(config: Config, task: TaskFigures) -> dict[str, Any]:
         "target_risk": task.target_risk,
         "verdict": task.verdict.value,
         "latency": task.latency,
+        "cost": task.cost,
+        "cost_saved": task.cost_saved,
         "cautions": [caution.text for caution in task.cautions],
     }
 
@@ -175,8 +187,23 @@ def drawn(config: Config, state: GatewayState, stored: Stored) -> Group:
         parts.append(Text("No task is configured or trained yet."))
     if stored.trouble is not None:
         parts.append(Text(printable(f"! the stored figures cannot be read: {stored.trouble}")))
+    if stored.rollout is not None:
+        parts += [Text(line) for line in _rollout(stored)]
     parts += [Text(printable(f"! {row['task']}: {caution}")) for row in data["tasks"] for caution in row["cautions"]]
     return Group(*parts)
+
+
+def _rollout(stored: Stored) -> list[str]:
+    """Return the lines on the one task asked for; audits become requests by what the last hour saw of both."""
+    from insource.cli.status_task import lines
+    from insource.governance.wording import saved
+
+    task = stored.report.tasks[0] if stored.report is not None and stored.report.tasks else None
+    rate = task.audits.coin / task.requests if task is not None and task.requests else None
+    told = list(lines(stored.rollout or {}, rate))
+    if task is not None and task.cost_saved.known:
+        told.append(f"  saved in the last hour: {saved(task.cost_saved)}")
+    return told
 
 
 def _gateway_rows(data: Mapping[str, Any], state: GatewayState, stored: Stored) -> list[tuple[str, object]]:

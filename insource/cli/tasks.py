@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from insource.cli.opening import configuration, open_registry
-from insource.cli.output import emit, json_option, percent, table
+from insource.cli.output import emit, json_option, percent, printable, table
 from insource.cli.tasks_match import match
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from insource.config import Config
     from insource.store.columns import Act
     from insource.store.registry import Registry
-    from insource.types import SpecialistVersion
+    from insource.types import SpecialistVersion, Stage, Suspension
 
 _LINEAGE_SHOWN = 8
 
@@ -87,6 +87,7 @@ def version_row(version: SpecialistVersion) -> dict[str, Any]:
     return {
         "version": version.version,
         "stage": version.stage,
+        "share": version.share,
         "family": version.family,
         "digest": version.digest,
         "created": version.created,
@@ -104,8 +105,11 @@ def _task_row(name: str, config: Config, registry: Registry) -> dict[str, Any]:
     versions, task = registry.versions(name), config.tasks.get(name)
     active = next((version for version in versions if version.stage == "active"), None)
     shown = active or (versions[-1] if versions else None)
-    row = {"task": name, "configured": task is not None, "versions": len(versions)}
+    row: dict[str, Any] = {"task": name, "configured": task is not None, "versions": len(versions)}
     row |= {"active": active and active.version, "newest": versions[-1].version if versions else None}
+    trial, suspension = registry.trial(name), registry.suspension(name)
+    row["trial"] = None if trial is None else {"version": trial.version, "stage": trial.stage, "share": trial.share}
+    row |= {"suspended": _suspended(suspension), "flaws": list(registry.flaws(name))}
     row |= version_row(shown) if shown else dict.fromkeys(("version", "stage", "family", "threshold"))
     if task is not None:
         row |= {"target_risk": task.target_risk, "confidence_level": task.confidence_level}
@@ -141,6 +145,10 @@ def _show_tasks(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{percent(row['certified_for'])}, the configuration now says {percent(row['target_risk'])}; "
                 "train again to certify that."
             )
+        trial = row["trial"]
+        if trial is not None:
+            console.print(f"{row['task']}: @{trial['version']} is in {place(trial['stage'], trial['share'])}.")
+        _show_standing(console, row)
 
 
 def _one_task(name: str, config: Config, registry: Registry) -> dict[str, Any]:
@@ -153,7 +161,15 @@ def _one_task(name: str, config: Config, registry: Registry) -> dict[str, Any]:
         | {"lineage": dict(version.lineage), "acts": [_act(act) for act in registry.acts(version.name)]}
         for version in versions
     ]
-    return {"task": name, "configured": name in config.tasks, "versions": rows}
+    return {
+        "task": name,
+        "configured": name in config.tasks,
+        "versions": rows,
+        "moves": list(registry.moves(name)),
+        "suspended": _suspended(registry.suspension(name)),
+        "proposal": registry.proposal(name),
+        "flaws": list(registry.flaws(name)),
+    }
 
 
 def _show_versions(console: Console, data: Mapping[str, Any]) -> None:
@@ -164,7 +180,7 @@ def _show_versions(console: Console, data: Mapping[str, Any]) -> None:
     cells = [
         (
             f"{data['task']}@{row['version']}",
-            row["stage"],
+            place(row["stage"], row["share"]),
             row["family"],
             f"{row['created']:%Y-%m-%d %H:%M}",
             row["calibration_rows"],
@@ -176,11 +192,44 @@ def _show_versions(console: Console, data: Mapping[str, Any]) -> None:
     ]
     columns = ("version", "stage", "family", "made (UTC)", "calibration rows", "coverage", "risk at most", "threshold")
     console.print(table(None, columns, cells))
+    _show_standing(console, data)
     for row in data["versions"]:
         console.print(f"@{row['version']}  digest {row['digest'][:16]}  {_summary(row['lineage'])}", soft_wrap=True)
         for act in row["acts"]:
             console.print(f"    {act['time']:%Y-%m-%d %H:%M}  {act['what']} by {act['who']}: {act['detail']}",
                           soft_wrap=True)  # fmt: skip
+
+
+def _show_standing(console: Console, data: Mapping[str, Any]) -> None:
+    """Tell what else stands of a task: a suspension, the step that waits for a person, what a hand has broken."""
+    name, suspended, proposal = data["task"], data["suspended"], data.get("proposal")
+    if suspended is not None:
+        told = f"{name}: suspended since {suspended['since']:%Y-%m-%d %H:%M} UTC by {suspended['who']}: "
+        console.print(printable(f"{told}{suspended['why']}; every request escalates."), soft_wrap=True)
+    if proposal is not None:
+        console.print(
+            printable(
+                f"{name}: proposed since {proposal.time:%Y-%m-%d %H:%M} UTC: {proposal.name} to "
+                f"{place(proposal.to, proposal.share)} ({'; '.join(proposal.why)}); "
+                f"`insource promote {proposal.name}` carries it out."
+            ),
+            soft_wrap=True,
+        )
+    for flaw in data["flaws"]:
+        console.print(printable(f"the registry was changed by hand: {flaw}"), soft_wrap=True)
+
+
+def _suspended(suspension: Suspension | None) -> dict[str, Any] | None:
+    if suspension is None:
+        return None
+    return {"since": suspension.time, "who": suspension.who, "why": suspension.why}
+
+
+def place(stage: Stage, share: float) -> str:
+    """Return a stage in words, with the share of a canary."""
+    from insource.store import stages
+
+    return stages.place(stage, share)
 
 
 def _summary(lineage: Mapping[str, Any]) -> str:

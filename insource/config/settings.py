@@ -22,7 +22,7 @@ from insource.config.kinds import (
     variable,
     weights,
 )
-from insource.types import Sensitivity, WhenKept
+from insource.types import Mode, Sensitivity, WhenKept
 
 _TEXT = text("text", "text that is not empty", r".*\S.*")
 _NAME = text("name", "a name of small letters, digits, dots, dashes and underscores", r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -139,6 +139,13 @@ SETTINGS: tuple[Setting, ...] = (
           "specialist's best answer marked as such, or queue it for review."),
     _task("moderation_safe", texts("answers that flag nothing"), (),
           "For /v1/moderations: the answers that mean that nothing is flagged."),
+    _task("mode", choice(*(mode.value for mode in Mode)).mapped(Mode), Mode.APPROVE,
+          "Who moves a new version from shadow to canary to active: nobody's hand (auto), a person at each step that "
+          "the evidence allows (approve), or people alone (manual)."),
+    _task("margin", number(0, 1, high_open=True), 0.02,
+          "By how much a new version may answer worse than the one before, as a share of the requests both accept."),
+    _task("labels_per_day", integer(0, 10_000_000), 0,
+          "References that may be bought from the teacher each day (UTC), beyond escalations and audits."),
     _task("upstream_model", _TEXT, None, "The model to ask that upstream for; else the upstream's own setting."),
     _task("messages", choice("last_user", "user", "all"), "last_user", "Which messages the specialist sees."),
     _task("deadline_ms", number(0, 600_000, low_open=True), 250.0,

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from insource.errors import InsourceError, RequestError
 from insource.gateway.browsers import refuse_pages
-from insource.gateway.endpoints import Completions, Endpoint, Models, Reviews, live, metrics, ready
+from insource.gateway.endpoints import Completions, Endpoint, Feedback, Models, Reviews, Tasks, live, metrics, ready
 from insource.gateway.gateway import Gateway, open_gateway
 from insource.gateway.parts import Parts
 from insource.gateway.sending import send_error
@@ -27,6 +27,9 @@ Serve = Callable[[Gateway, Scope, Receive, Send], Awaitable[None]]
 API = "/v1/"
 OURS = "/v1/insource/"
 REVIEWS = OURS + "reviews/"
+TASKS = OURS + "tasks"
+FEEDBACK = (OURS + "feedback", "/v1/feedback")
+"""The second path lies in the upstream's namespace, where other gateways have theirs."""
 _DECODINGS = 4
 _LOG = logging.getLogger(__name__)
 
@@ -46,9 +49,11 @@ class Application:
         self.state = SimpleNamespace(gateway=None, failure=None)
         self._parts = parts
         self._anything: Serve = Endpoint().answer
-        self._reviews: Serve = Reviews().answer
+        self._looked_up: Mapping[str, Serve] = {REVIEWS: Reviews().answer, TASKS + "/": Tasks().answer}
         self._routes: Mapping[tuple[str, str], Serve] = {
             **{("POST", path): Completions(dialect).answer for path, dialect in DIALECTS.items()},
+            **{("POST", path): Feedback().answer for path in FEEDBACK},
+            ("GET", TASKS): Tasks().answer,
             ("GET", "/v1/models"): Models().answer,
             ("GET", "/healthz"): _without_pages(live),
             ("GET", "/readyz"): _without_pages(ready),
@@ -59,7 +64,7 @@ class Application:
     @property
     def paths(self) -> tuple[tuple[str, str], ...]:
         """Every method and path with an endpoint of its own; what else lies under /v1/ is relayed."""
-        return (*self._routes, ("GET", REVIEWS + "{id}"), ("*", API + "..."))
+        return (*self._routes, ("GET", REVIEWS + "{id}"), ("GET", TASKS + "/{name}"), ("*", API + "..."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and stop."""
@@ -91,10 +96,12 @@ class Application:
         has read. Nor is a body to a route's path in another method, or anything under the paths that are ours.
         """
         path: str = scope["path"]
-        if path.startswith(REVIEWS):
-            return self._reviews if scope["method"] == "GET" else None
+        if path.startswith(OURS) and path not in self._taken:
+            above, _, name = path.rpartition("/")
+            return self._looked_up.get(above + "/") if name and scope["method"] == "GET" else None
         if path in self._taken:
-            return self._anything if path.startswith(API) and not _has_body(scope) else None
+            passed = path.startswith(API) and not path.startswith(OURS) and not _has_body(scope)
+            return self._anything if passed else None
         plain = _plain(path)
         if not path.startswith(API) or plain in self._taken or (plain + "/").startswith(OURS):
             return None

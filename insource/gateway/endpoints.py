@@ -6,14 +6,16 @@ They hold no state; the gateway that they serve is handed to them.
 from __future__ import annotations
 
 from time import perf_counter
+from urllib.parse import unquote
 
 from starlette.types import Message, Receive, Scope, Send
 
 from insource.backends.reply import MAX_BYTES
-from insource.errors import InsourceError, RequestError, StoreError
+from insource.errors import InsourceError, RequestError, StoreError, UnknownTask
 from insource.gateway.body import ClientGone, read_body, unless_gone
 from insource.gateway.browsers import refuse_pages
 from insource.gateway.embedding import answer_here
+from insource.gateway.feedback import take_feedback
 from insource.gateway.gateway import Gateway
 from insource.gateway.generation import Generation
 from insource.gateway.metrics import CONTENT_TYPE
@@ -135,6 +137,28 @@ class Reviews(Endpoint):
         if found is None:
             raise RequestError(f"No request {asked[:60]!r} waits for review; an id from a reply was expected.")
         await send_body(client.send, 200, encode(found), [JSON])
+
+
+class Tasks(Endpoint):
+    """`GET /v1/insource/tasks` and `.../tasks/NAME`: stage, versions, share, suspension and proposal."""
+
+    async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
+        """Ask the registry."""
+        name = unquote(request.path.partition("?")[0].partition("/tasks")[2].strip("/"))
+        found = await gateway.tasks(name or None)
+        if name and not found:
+            raise UnknownTask(f"There is no task {name[:80]!r} here; GET /v1/insource/tasks lists those there are.")
+        told = found[0] if name else {"object": "list", "data": found}
+        await send_body(client.send, 200, encode(told), [JSON])
+
+
+class Feedback(Endpoint):
+    """`POST /v1/insource/feedback`: what a person says was the right answer to a request."""
+
+    async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
+        """Check it against the request's decision and task, and record it."""
+        told = await take_feedback(gateway, request.body)
+        await send_body(client.send, 200, encode(told), [JSON])
 
 
 class _Kept:

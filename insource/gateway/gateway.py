@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -20,7 +20,9 @@ from insource.gateway.parts import Parts
 from insource.gateway.patience import Patience, TimelyLedger
 from insource.gateway.permits import Permits
 from insource.gateway.recorder import Recorder
-from insource.types import SpecialistVersion
+from insource.gateway.serving import Hears
+from insource.gateway.tasks import told_task
+from insource.types import Decision, SpecialistVersion
 
 POLL_SECONDS = 0.5
 PURGE_SECONDS = 3600.0
@@ -40,7 +42,8 @@ class Gateway:
         self.permits = Permits(
             parts.config.gateway.max_concurrency, lambda taken: self.metrics.set("insource_in_flight", taken)
         )
-        self.generation = Generation(parts.config, parts, self.recorder, self._refused)
+        self._hears = Hears(self._refused, self._opened, self.report_versions)
+        self.generation = Generation(parts.config, parts, self.recorder, self._hears)
         self.ready = False
         self._parts = parts
         self.registry = Patience("registry")
@@ -56,7 +59,7 @@ class Gateway:
 
         Raises InsourceError where the new one cannot be opened; then nothing has changed.
         """
-        fresh = Generation(config, self._parts, self.recorder, self._refused)
+        fresh = Generation(config, self._parts, self.recorder, self._hears)
         await fresh.open()
         before, self.generation = self.generation, fresh
         self.permits.limit = config.gateway.max_concurrency
@@ -80,22 +83,26 @@ class Gateway:
             lambda: asyncio.to_thread(ask, request_id, task, text, suggestion, self.clock(), score)
         )
 
+    async def decision(self, request_id: str) -> Decision | None:
+        """Return the decision of a request by its id, None where none is on record; raises StoreError."""
+        find, home = self._parts.find_decision, self.config.home
+        return await self.registry.call(lambda: asyncio.to_thread(find, home, request_id))
+
+    async def tasks(self, name: str | None = None) -> list[dict[str, object]]:
+        """Return how the tasks (or one, if there is such a task) stand in their rollout; raises StoreError."""
+        stacks = self.generation.serving.snapshot.stacks
+        tasks = [stack.task for stack in stacks.values() if stack.task and name in (None, stack.task.name)]
+
+        def told() -> list[dict[str, object]]:
+            return [told_task(self._parts.versions, task) for task in tasks]
+
+        return await self.registry.call(lambda: asyncio.to_thread(told))
+
     async def watch(self) -> None:
         """Follow the registry, and erase what has outlived its retention, until cancelled."""
-        loop = asyncio.get_running_loop()
-        purge_at = loop.time()
-        while True:
-            try:
-                if await self.generation.serving.refresh():
-                    self.report_versions()
-                if loop.time() >= purge_at:
-                    purge_at = loop.time() + PURGE_SECONDS
-                    await self._purge()
-            except StoreError as error:
-                _LOG.warning("%s", error)
-            except Exception:
-                _LOG.exception("following the registry failed; it is tried again")
-            await asyncio.sleep(POLL_SECONDS)
+        async with asyncio.TaskGroup() as jobs:
+            jobs.create_task(_again(POLL_SECONDS, "following the registry", lambda: self.generation.serving.follow()))
+            jobs.create_task(_again(PURGE_SECONDS, "erasing what has expired", self._purge))
 
     async def _purge(self) -> None:
         """Erase what has outlived its retention; every worker does, and what one erased is no work for the next."""
@@ -110,9 +117,13 @@ class Gateway:
         self.report_versions()
 
     def report_versions(self) -> None:
-        """Set the gauge of active versions."""
+        """Set the gauges of what serves: active version, trial, its share, and suspension."""
         for name, stack in self.generation.serving.snapshot.stacks.items():
+            trial, standing = stack.trial, stack.standing
             self.metrics.set("insource_active_version", stack.version.version if stack.version else 0, task=name)
+            self.metrics.set("insource_trial_version", trial.version if trial else 0, task=name)
+            self.metrics.set("insource_canary_share", trial.share if trial else 0.0, task=name)
+            self.metrics.set("insource_task_suspended", int(standing is not None and standing.suspended), task=name)
 
     async def count_reviews(self) -> None:
         """Set the gauge of requests that wait for a person; it stays where the registry does not say."""
@@ -131,10 +142,25 @@ class Gateway:
         """Close the generation and those before it, each after its last request."""
         await asyncio.gather(self.generation.close(), *self._closing, return_exceptions=True)
 
+    def _opened(self, version: SpecialistVersion) -> None:
+        self.metrics.add("insource_versions_opened_total", task=version.task)
+
     def _refused(self, version: SpecialistVersion, detail: str) -> None:
         self.metrics.add("insource_artifacts_refused_total", task=version.task)
         self._parts.ledger.act("insource", "refuse artifact", version.name, detail)
         _LOG.warning("%s is not served: %s", version.name, detail)
+
+
+async def _again(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Do the work again and again; a store that fails is tried the next time."""
+    while True:
+        try:
+            await work()
+        except StoreError as error:
+            _LOG.warning("%s", error)
+        except Exception:
+            _LOG.exception("%s failed; it is tried again", what)
+        await asyncio.sleep(seconds)
 
 
 @asynccontextmanager

@@ -12,14 +12,15 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from insource.backends.contract import Backend
-from insource.cascade.builder import TIER_SECONDS, Active, ActiveTier, build_task
+from insource.cascade.builder import TIER_SECONDS, build_task
 from insource.cascade.cascade import Cascade
 from insource.cascade.choice import Chooser
 from insource.config import Config
 from insource.gateway.embedding import Embedder, open_embedders
 from insource.gateway.parts import Parts
 from insource.gateway.recorder import Recorder
-from insource.gateway.serving import Refused, Serving
+from insource.gateway.serving import Hears, Serving
+from insource.gateway.stack import Opening
 from insource.policy.egress import open_upstreams
 from insource.policy.sensitivity import Judge
 from insource.types import Request, Sensitivity, Task
@@ -31,13 +32,13 @@ _LOG = logging.getLogger(__name__)
 class Generation:
     """Serves under one configuration; make one with `open`, and `close` it once another has taken its place."""
 
-    def __init__(self, config: Config, parts: Parts, recorder: Recorder, refused: Refused) -> None:
+    def __init__(self, config: Config, parts: Parts, recorder: Recorder, hears: Hears) -> None:
         """Prepare all of it; raise ConfigError for a missing key or two tasks that claim the same requests."""
         self.config = config
         self.judge = Judge(config.policy, parts.check, on_doubt=_doubted)
         self.upstreams = open_upstreams(config, watch=recorder.attempted)
         self.embedders: Mapping[str, Embedder] = {}
-        self.serving = Serving(config.tasks, parts.versions, parts.open_specialist, self._house, self._build, refused)
+        self.serving = Serving(config.tasks, parts.versions, parts.open_specialist, self._house, self._build, hears)
         self._parts = parts
         self._recorder = recorder
         self._opened = AsyncExitStack()
@@ -87,7 +88,7 @@ class Generation:
         assert chosen is not None, "one was named"
         return chosen, seconds + MARGIN_SECONDS
 
-    def _build(self, task: Task | None, active: Active | None, tiers: tuple[ActiveTier, ...]) -> Chooser:
+    def _build(self, task: Task | None, opening: Opening) -> Chooser:
         model, matched = (task.upstream_model, next(iter(task.match.models), None)) if task else (None, None)
         upstream = self.upstreams.chosen(self.config.upstreams_of(task), model, matched)
         permits = upstream.permits if upstream is not None else _not_restricted
@@ -95,12 +96,15 @@ class Generation:
             return Cascade(None, upstream=upstream, permits=permits, clock=self._parts.clock)
         return build_task(
             task,
-            active=active,
-            tiers=tiers,
+            active=opening.active,
+            tiers=opening.tiers,
+            trial=opening.trial,
+            suspended=opening.suspended,
             upstream=upstream,
             permits=permits,
             record=partial(self._recorder.found, task),
             coin=self._parts.coin,
+            dropped=partial(self._recorder.dropped, task),
             clock=self._parts.clock,
         )
 

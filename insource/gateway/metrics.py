@@ -68,6 +68,23 @@ TABLE: dict[str, Named] = {
     "insource_active_version": Named(
         Gauge, "The version that serves; 0 for none.", ("task",), across="livemostrecent"
     ),
+    "insource_versions_opened_total": Named(Counter, "Versions that were verified and loaded.", ("task",)),
+    "insource_trial_version": Named(
+        Gauge, "The version in shadow or canary; 0 for none.", ("task",), across="livemostrecent"
+    ),
+    "insource_canary_share": Named(
+        Gauge, "The share of requests that the version in canary decides.", ("task",), across="livemostrecent"
+    ),
+    "insource_task_suspended": Named(
+        Gauge, "1 while nothing of the task is accepted, 0 else.", ("task",), across="livemostrecent"
+    ),
+    "insource_shadow_audits_total": Named(
+        Counter, "Audits of versions beside the one that decided the request.", ("task", "agrees")
+    ),
+    "insource_shadow_dropped_total": Named(
+        Counter, "Such audits left out, as too many waited or the version did not come back.", ("task",)
+    ),
+    "insource_feedback_total": Named(Counter, "Answers that people gave to requests, over HTTP.", ("task",)),
     "insource_workers": Named(Gauge, "Processes that serve."),
     "insource_config_info": Named(Gauge, "Workers that serve under the configuration of this digest.", ("digest",)),
     "insource_config_loaded_seconds": Named(

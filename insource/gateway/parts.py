@@ -10,17 +10,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from insource.cascade.cascade import utc_now
 from insource.cascade.coin import Coin, hash_coin
 from insource.config import Config
+from insource.gateway.loading import OpenSpecialist
 from insource.gateway.recorder import Energy
-from insource.gateway.serving import OpenSpecialist, Versions
+from insource.gateway.serving import Versions
 from insource.gateway.spans import NO_SPANS, Spans
 from insource.policy.sensitivity import Check
+from insource.store.ledger_reader import LedgerReader
 from insource.store.reviews import Review
+from insource.store.stages import Proposal
 from insource.store.writer import LedgerWriter
+from insource.types import Decision, SpecialistVersion
 
 
 def new_request_id() -> str:
@@ -53,8 +58,31 @@ class ReviewQueue(Protocol):
         ...
 
 
-class Registry(Versions, ReviewQueue, Protocol):
+class Rollout(Protocol):
+    """How tasks stand in their rollout; the registry says. Called in threads."""
+
+    def versions(self, task: str) -> tuple[SpecialistVersion, ...]:
+        """All versions of a task, oldest first."""
+        ...
+
+    def proposal(self, task: str) -> Proposal | None:
+        """The step that waits for a person."""
+        ...
+
+
+class Registry(Versions, ReviewQueue, Rollout, Protocol):
     """What the gateway asks of the registry."""
+
+
+FindDecision = Callable[[Path, str], Decision | None]
+"""Finds the decision of a request id in the ledger of a home; called in threads."""
+
+
+def find_decision(home: Path, request_id: str) -> Decision | None:
+    """Look the decision up beside the ledger's writer. Raises StoreError."""
+    with LedgerReader(home) as reader:
+        row = reader.decision(request_id)
+    return row.decision if row is not None else None
 
 
 def _no_trunk(trunk: str) -> Any:
@@ -79,4 +107,5 @@ class Parts:
     coin: Coin = field(default_factory=lambda: hash_coin(os.urandom(32)))
     open_trunk: Callable[[str], Any] = _no_trunk
     check: Check | None = None
+    find_decision: FindDecision = find_decision
     spans: Spans = NO_SPANS

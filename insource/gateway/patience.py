@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from insource.errors import StoreError
 from insource.policy.breaker import Breaker
+from insource.store.columns import Feedback
 from insource.store.writer import LedgerWriter, Written
 from insource.types import Audit, Content, Decision, Settlement
 
@@ -131,6 +132,10 @@ class TimelyLedger:
     def act(self, who: str, what: str, subject: str, detail: str | None = None, *, patient: bool = True) -> Written:
         """As the ledger does."""
         return self._ledger.act(who, what, subject, detail, patient=patient)
+
+    async def feedback(self, feedback: Feedback) -> None:
+        """Return once it is durable; raise StoreError where that takes too long, or as the ledger does."""
+        await self._patience.call(lambda: self._ledger.feedback(feedback))
 
     async def purge(self, now: datetime) -> int:
         """As the ledger does."""

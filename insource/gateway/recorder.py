@@ -22,6 +22,7 @@ from insource.gateway.money import MeanCost, cost_of
 from insource.gateway.spans import Spans, Token
 from insource.inputs import text_of
 from insource.policy.member import Attempt
+from insource.store.columns import Feedback
 from insource.store.writer import LedgerWriter
 from insource.types import Content, Decision, Outcome, Reason, Request, Settlement, Task, WhenKept
 
@@ -145,10 +146,16 @@ class Recorder:
             self._ledger.settle(settlement, content, keep_text=_kept(exchange.task))
 
     async def found(self, task: Task, finding: Finding) -> None:
-        """Record an audit, and settle the accepted request that waited for it."""
+        """Record an audit, and settle the accepted request that waited for it.
+
+        A request has one of the version that decided, which its content goes with, and one of each asked beside it.
+        """
         audit = finding.audit
+        if audit is None:
+            return
         agrees = "unknown" if audit.agrees is None else str(audit.agrees).lower()
-        self._metrics.add("insource_audits_total", task=task.name, agrees=agrees)
+        name = "insource_shadow_audits_total" if finding.beside else "insource_audits_total"
+        self._metrics.add(name, task=task.name, agrees=agrees)
         content = None
         if finding.reference is not None:
             text = _text(finding.request, task)
@@ -161,6 +168,15 @@ class Recorder:
             self._early[audit.request_id] = finding
         else:
             self._settle_audited(*held, finding)
+
+    async def feedback(self, feedback: Feedback) -> None:
+        """Return once a person's answer is durable; raise StoreError or Overloaded where it is not."""
+        await self._ledger.feedback(feedback)
+        self._metrics.add("insource_feedback_total", task=feedback.task)
+
+    def dropped(self, task: Task, number: int) -> None:
+        """Count answers that a version beside the one that decided was not asked for."""
+        self._metrics.add("insource_shadow_dropped_total", number, task=task.name)
 
     def attempted(self, attempt: Attempt) -> None:
         """Count an attempt at an upstream, whatever it was for: an escalation, a tier, an audit."""

@@ -15,7 +15,7 @@ from insource.errors import InsourceError, RequestError, UpstreamError
 from insource.gateway.body import ClientGone, unless_gone
 from insource.gateway.recorder import Exchange
 from insource.gateway.sending import Client, send_answer, send_error, told
-from insource.gateway.serving import Stack
+from insource.gateway.stack import Stack
 from insource.gateway.wire import broken_off
 from insource.types import Answer, Relay, Task
 

@@ -12,7 +12,7 @@ from insource.errors import InsourceError, KeptLocal
 from insource.gateway.recorder import Exchange
 from insource.gateway.relaying import Relaying
 from insource.gateway.sending import Client, send_answer, send_error, told
-from insource.gateway.serving import Stack
+from insource.gateway.stack import Stack
 from insource.inputs import text_of
 from insource.types import Outcome, WhenKept
 

@@ -1,7 +1,7 @@
-"""What serves now: one stack per task, swapped whole when the registry promotes another version.
+"""What serves now: one stack per task, swapped whole when the registry says otherwise.
 
 A request takes the snapshot it finds and keeps it to its end; a stack that was replaced closes after its last request.
-It knows versions and stages; it does not know why one was promoted.
+It follows stages, shares and suspensions, and does not know why one was changed.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from insource.backends.contract import Backend
-from insource.cascade.builder import Active, ActiveTier, standing_tiers
-from insource.cascade.choice import Chooser
+from insource.cascade.builder import ActiveTier, Trial, standing_tiers
 from insource.cascade.match import Matcher
-from insource.cascade.refusal import refusal_of
-from insource.types import Request, SpecialistVersion, Task
+from insource.gateway.loading import Identity, Loading, Opened, OpenSpecialist, Refused, identity
+from insource.gateway.stack import BuildStack, Opening, Snapshot, Stack, Standing, tier_names
+from insource.types import SpecialistVersion, Suspension, Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,103 +33,38 @@ class Versions(Protocol):
         """The version that serves a task."""
         ...
 
+    def trial(self, task: str) -> SpecialistVersion | None:
+        """The version in shadow or canary."""
+        ...
+
+    def suspension(self, task: str) -> Suspension | None:
+        """The suspension that stands."""
+        ...
+
     def changed(self) -> int:
         """A number that changes with the registry."""
-        ...
-
-
-class Answers(Protocol):
-    """A task's closed set of answers."""
-
-    def normalise(self, raw: str) -> str | None:
-        """Map a raw reply to its label, or None."""
-        ...
-
-
-class Specialist(Backend, Protocol):
-    """A backend with a closed set of answers."""
-
-    @property
-    def answers(self) -> Answers:
-        """The set."""
-        ...
-
-
-class OpenSpecialist(Protocol):
-    """Verifies and opens a version's artifact; called in a thread. Raises ArtifactDamaged for other bytes.
-
-    `upstream` is the upstream in the house that a tier's version asks; a specialist's has none.
-    """
-
-    def __call__(self, version: SpecialistVersion, upstream: Backend | None = None) -> Specialist:
-        """Open it."""
         ...
 
 
 House = Callable[[str], tuple[Backend, float]]
 """Gives the way to an upstream in the house, and the seconds that it has as a tier."""
 
-BuildStack = Callable[[Task | None, Active | None, tuple[ActiveTier, ...]], Chooser]
-"""Nests the stack of a task (None: of no task) around what is active for it."""
-
-Refused = Callable[[SpecialistVersion, str], None]
-
-
-class Stack:
-    """What answers one task's requests, and how many are in it."""
-
-    def __init__(self, task: Task | None, versions: tuple[SpecialistVersion | None, ...], chooser: Chooser) -> None:
-        self.task = task
-        self.versions = versions
-        self.chooser = chooser
-        self._users = 0
-        self._idle: asyncio.Future[None] | None = None
-
-    @property
-    def version(self) -> SpecialistVersion | None:
-        """The specialist's."""
-        return self.versions[0] if self.versions else None
-
-    @property
-    def asks_house(self) -> bool:
-        """Whether an upstream in the house may be asked while it is decided."""
-        return self.task is not None and bool(self.task.tiers)
-
-    def __enter__(self) -> None:
-        """Keep the stack open for one request."""
-        self._users += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._users -= 1
-        if not self._users and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def close(self) -> None:
-        """Close it once its last request and its last audit are done; no request may enter meanwhile."""
-        if self._users:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-        await self.chooser.__aexit__(None, None, None)
-
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All stacks at one moment."""
+class Hears:
+    """Who hears of a version that was refused, of one that was loaded, and of a snapshot that was taken."""
 
-    matcher: Matcher
-    stacks: Mapping[str, Stack]
-    straight: Stack
-
-    def find(self, request: Request) -> Stack:
-        """Return the stack of the request's task, or the one straight upstream; raise UnknownTask."""
-        matched = self.matcher.match(request)
-        return self.stacks[matched.task.name] if matched else self.straight
+    refused: Refused = lambda version, detail: None
+    opened: Opened = lambda version: None
+    taken: Callable[[], None] = lambda: None
 
 
 class Serving:
-    """Keeps the snapshot in step with the registry. `refused` hears of each version that could not be opened."""
+    """Keeps the snapshot in step with the registry.
+
+    What needs no loading is taken over at once: a suspension, a share, a rollback to a version that is loaded still.
+    A version that must be loaded first takes over when it is, and what served before serves until then.
+    """
 
     def __init__(
         self,
@@ -139,17 +73,21 @@ class Serving:
         open_specialist: OpenSpecialist,
         house: House,
         build: BuildStack,
-        refused: Refused,
+        hears: Hears,
     ) -> None:
         """Index the tasks; raise ConfigError where two of them claim the same requests."""
         Matcher(tasks.values())
         self._tasks = tasks
         self._versions = versions
-        self._open_specialist = open_specialist
         self._house = house
         self._build = build
-        self._refused = refused
+        self._hears = hears
+        self._loading = Loading(open_specialist, hears.refused, hears.opened)
+        self._latest: list[Standing] = []
+        self._spares: dict[str, tuple[Identity, SpecialistVersion]] = {}
         self._seen: int | None = None
+        self._turn = asyncio.Lock()
+        self._loader: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._snapshot: Snapshot | None = None
 
@@ -160,86 +98,158 @@ class Serving:
         return self._snapshot
 
     async def refresh(self) -> bool:
-        """Take over what the registry says if it changed; return whether it had. Raises StoreError; then all stays."""
+        """Take over what the registry says if it changed, all of it, and return whether it had; raises as `follow`."""
+        changed = await self.follow()
+        if self._loader is not None:
+            await self._loader
+        return changed
+
+    async def follow(self) -> bool:
+        """Take over what the registry says if it changed, and return whether it had; what must be loaded comes later.
+
+        Raises StoreError; then all stays. The first time all is loaded before it returns.
+        """
         seen = await asyncio.to_thread(self._versions.changed)
         if self._snapshot is not None and seen == self._seen:
             return False
-        wanted = await asyncio.to_thread(self._wanted)
-        before = self._snapshot.stacks if self._snapshot else {}
-        stacks: dict[str, Stack] = {}
-        for task, versions in wanted:
-            kept = before.get(task.name)
-            same = kept is not None and _identities(kept.versions) == _identities(versions)
-            stacks[task.name] = kept if kept is not None and same else await self._opened(task, versions)
-        straight = self._snapshot.straight if self._snapshot else await self._straight()
-        self._snapshot = Snapshot(Matcher(task for task, _ in wanted), stacks, straight)
+        self._latest = await asyncio.to_thread(self._wanted)
+        if self._snapshot is None:
+            for version, upstream in self._missing():
+                await self._loading.load(version, upstream)
+        await self._take()
         self._seen = seen
-        for name, stack in before.items():
-            if stacks.get(name) is not stack:
-                self._retire(stack)
+        if self._loader is None and self._missing():
+            self._loader = asyncio.ensure_future(self._load())
         return True
 
     async def close(self) -> None:
         """Close every stack, each after its last request; cancelling this leaves them."""
+        if self._loader is not None:
+            self._loader.cancel()
         if self._snapshot is not None:
             for stack in (*self._snapshot.stacks.values(), self._snapshot.straight):
                 self._retire(stack)
         await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._loading.keep(set())
 
-    def _wanted(self) -> list[tuple[Task, tuple[SpecialistVersion | None, ...]]]:
-        """Return the configured tasks, and those with an active version that nobody configured.
+    def _wanted(self) -> list[Standing]:
+        """Return how the configured tasks stand, and those with a version in service that nobody configured."""
+        names = self._versions.tasks()
+        active = {name: self._versions.active(name) for name in names}
+        found = []
+        for name in dict.fromkeys((*self._tasks, *(name for name in names if "/" not in name))):
+            task, known = self._tasks.get(name), name in active
+            trial = self._versions.trial(name) if known else None
+            if task is None and active.get(name) is None and trial is None:
+                continue
+            suspended = known and self._versions.suspension(name) is not None
+            task, configured = task or Task(name), task is not None
+            tiers = tuple(active.get(tier) for tier in tier_names(task))
+            found.append(Standing(task, active.get(name), tiers, trial, suspended, configured))
+        return found
 
-        Of each, the active version of the specialist and of every tier.
+    def _missing(self) -> list[tuple[SpecialistVersion, Backend | None]]:
+        """Return what must be loaded of the first task that lacks something; of all tasks the first time."""
+        lacking: list[tuple[SpecialistVersion, Backend | None]] = []
+        for standing in self._latest:
+            ways = (None, None, *(self._house(name)[0] for name in standing.task.tiers))
+            for version, way in zip(standing.versions, ways, strict=True):
+                if version is not None and not self._loading.has(version):
+                    lacking.append((version, way))
+            if lacking and self._snapshot is not None:
+                break
+        return lacking
+
+    async def _load(self) -> None:
+        """Load what is missing, task by task, and take each over when it is there."""
+        try:
+            while missing := self._missing():
+                for version, upstream in missing:
+                    await self._loading.load(version, upstream)
+                await self._take()
+        finally:
+            self._loader = None
+
+    async def _take(self) -> None:
+        """Make a snapshot of what the registry wants, as far as it is loaded."""
+        async with self._turn:
+            before = self._snapshot.stacks if self._snapshot else {}
+            stacks: dict[str, Stack] = {}
+            for wanted in self._latest:
+                name, kept = wanted.task.name, before.get(wanted.task.name)
+                standing = self._possible(wanted, kept.standing if kept is not None else None)
+                if standing is None:
+                    continue
+                self._spare(standing, kept.standing if kept is not None else None)
+                same = kept is not None and kept.standing is not None and kept.standing.key == standing.key
+                stacks[name] = kept if kept is not None and same else await self._opened(standing)
+            straight = self._snapshot.straight if self._snapshot else await self._straight()
+            tasks = [stack.task for stack in stacks.values() if stack.task is not None]
+            self._snapshot = Snapshot(Matcher(tasks), stacks, straight)
+            for name, stack in before.items():
+                if stacks.get(name) is not stack:
+                    self._retire(stack)
+            held = {identity(spare) for _, spare in self._spares.values()}
+            for standing in (*self._latest, *(stack.standing for stack in stacks.values())):
+                held |= set(standing.identities() if standing is not None else ())
+            await self._loading.keep(held)
+        self._hears.taken()
+
+    def _possible(self, wanted: Standing, before: Standing | None) -> Standing | None:
+        """Return what is wanted as far as it is loaded, and what served before in the place of the rest.
+
+        None where that is nothing at all, and nobody configured the task.
         """
-        active = {name: self._versions.active(name) for name in self._versions.tasks()}
-        tasks = [*self._tasks.values()]
-        tasks += [Task(name) for name, found in active.items() if found and "/" not in name and name not in self._tasks]
-        return [(task, tuple(active.get(name) for name in (task.name, *tier_names(task)))) for task in tasks]
+        has = self._loading.has
+        if all(has(version) for version in wanted.versions):
+            return wanted
+        if before is None and not wanted.configured:
+            return None
+        active, tiers = (before.active, before.tiers) if before is not None else (None, (None,) * len(wanted.tiers))
+        return replace(
+            wanted,
+            active=wanted.active if has(wanted.active) else active,
+            tiers=tuple(new if has(new) else old for new, old in zip(wanted.tiers, tiers, strict=True)),
+            trial=wanted.trial if has(wanted.trial) else None,
+        )
 
-    async def _opened(self, task: Task, versions: tuple[SpecialistVersion | None, ...]) -> Stack:
-        specialist = await self._active(versions[0], None)
+    def _spare(self, now: Standing, before: Standing | None) -> None:
+        """Keep the version that a trial has replaced for as long as a rollback would bring it back."""
+        name, active = now.task.name, now.active
+        if active is None or now.trial is not None:
+            self._spares.pop(name, None)
+            return
+        replaced = before.active if before is not None else None
+        tried = before.trial if before is not None else None
+        if replaced is not None and tried is not None and identity(tried) == identity(active) != identity(replaced):
+            self._spares[name] = (identity(active), replaced)
+        elif name in self._spares and self._spares[name][0] != identity(active):
+            del self._spares[name]
+
+    async def _opened(self, standing: Standing) -> Stack:
+        task, opened = standing.task, self._loading.active
         tiers = []
-        for name, version in zip(task.tiers, versions[1:], strict=True):
-            upstream, deadline = self._house(name)
-            found = await self._active(version, upstream)
-            if found is not None:
-                tiers.append(ActiveTier(name, found, deadline))
+        for name, version in zip(task.tiers, standing.tiers, strict=True):
+            if version is not None:
+                tiers.append(ActiveTier(name, opened(version), self._house(name)[1]))
         for tier in tiers:
-            if tier not in standing_tiers(versions[0], tiers):
+            if tier not in standing_tiers(standing.active, tiers):
                 _LOG.warning("%s is not asked: it has no threshold, or was certified behind another version; certify "
                              "it again with `insource train --tier`", tier.active.version.name)  # fmt: skip
-        chooser = self._build(task, specialist, tuple(tiers))
+        active = opened(standing.active) if standing.active is not None else None
+        tried = opened(standing.trial) if standing.trial is not None else None
+        trial = Trial(tried.version, tried.specialist, tried.normalise, tried.refused) if tried is not None else None
+        opening = Opening(active, tuple(tiers), trial, standing.suspended)
+        chooser = self._build(task, opening)
         await chooser.__aenter__()
-        return Stack(task, versions, chooser)
-
-    async def _active(self, version: SpecialistVersion | None, upstream: Backend | None) -> Active | None:
-        """Open a version; where that fails, return why."""
-        if version is None:
-            return None
-        try:
-            given = (version,) if upstream is None else (version, upstream)
-            specialist = await asyncio.to_thread(self._open_specialist, *given)
-        except Exception as error:
-            refusal = refusal_of(error)
-            self._refused(version, refusal.detail)
-            return Active(version, None, lambda _: None, refusal)
-        return Active(version, specialist, specialist.answers.normalise)
+        return Stack(standing, opening, chooser)
 
     async def _straight(self) -> Stack:
-        chooser = self._build(None, None, ())
+        chooser = self._build(None, Opening())
         await chooser.__aenter__()
-        return Stack(None, (), chooser)
+        return Stack(None, Opening(), chooser)
 
     def _retire(self, stack: Stack) -> None:
         job = asyncio.ensure_future(stack.close())
         self._closing.add(job)
         job.add_done_callback(self._closing.discard)
-
-
-def tier_names(task: Task) -> tuple[str, ...]:
-    """Return the names under which the registry holds the versions of a task's tiers."""
-    return tuple(f"{task.name}/{tier}" for tier in task.tiers)
-
-
-def _identities(versions: tuple[SpecialistVersion | None, ...]) -> list[tuple[int, str] | None]:
-    return [(version.version, version.digest) if version else None for version in versions]

@@ -22,10 +22,12 @@ from insource.config import Config
 from insource.config.given import Given
 from insource.errors import InsourceError, StoreError
 from insource.gateway.child import Child
+from insource.gateway.companion import Companion
 from insource.gateway.control import new_loop
 from insource.gateway.listening import listen, url_of
 from insource.gateway.reloading import check_fixed
 from insource.gateway.running import Running
+from insource.store.delivery import keep_delivering
 from insource.store.ledger import LOCK, Ledger
 from insource.store.ledger_server import LedgerServer
 from insource.store.lock import owner_of
@@ -64,7 +66,8 @@ class Supervisor:
     """Runs a gateway from its configuration's source; `run` does it all.
 
     `announce` gets the lines to print once requests are taken. `command` starts a worker, with the arguments that
-    `run_worker` expects put behind it; `dead` is told the process id of each that has ended.
+    `run_worker` expects put behind it; `dead` is told the process id of each that has ended. `steward` is the command
+    of one further process, kept running beside them once they serve (see `Companion`).
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Supervisor:
         clock: Callable[[], datetime],
         pace: Pace | None = None,
         dead: Callable[[int], None] = lambda pid: None,
+        steward: Sequence[str] = (),
     ) -> None:
         self._given = given
         self._config = given.config()
@@ -89,6 +93,8 @@ class Supervisor:
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._reloading = asyncio.Lock()
         self._jobs: set[asyncio.Future[None]] = set()
+        self._steward = Companion(steward, self._environment, name="steward", stop=self._stop, after=self._pace.after,
+                                  steady=self._pace.steady, ended=self._steward_ended)  # fmt: skip
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain; return 0, or 1 where a second signal cut that short.
@@ -114,7 +120,12 @@ class Supervisor:
                 self._server = LedgerServer(self._ledger)
                 self._running = opened.enter_context(Running(home, url_of(self._listening), limits.workers))
                 self._watch_signals()
-                await self._serve()
+                delivering = asyncio.ensure_future(keep_delivering(home, self._ledger.feedback_now))
+                try:
+                    await self._serve()
+                finally:
+                    delivering.cancel()
+                    await asyncio.wait((delivering,))  # before the ledger closes
             finally:
                 await self._kill_all()
         return 1 if self._hurry.is_set() else 0
@@ -129,7 +140,7 @@ class Supervisor:
         if not self._stop.is_set():
             ready.result()  # raises what a worker says keeps it from starting
             self._announce(self._lines())
-        keepers: Awaiting = asyncio.gather(*(self._keep(number) for number in self._children))
+        keepers: Awaiting = asyncio.gather(self._steward.run(), *(self._keep(number) for number in self._children))
         await asyncio.wait({keepers, stop}, return_when=asyncio.FIRST_COMPLETED)
         await self._drain(keepers)
 
@@ -204,6 +215,10 @@ class Supervisor:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
+    def _steward_ended(self, pid: int, how: str) -> None:
+        with suppress(StoreError):
+            self._ledger.act("insource", "steward ended", "steward", f"process {pid}, {how}")
+
     async def _reload(self) -> None:
         """Take over the file as it is now on every worker, or on none; tell ledger, log, metrics and status file."""
         async with self._reloading:
@@ -217,6 +232,7 @@ class Supervisor:
                 self._told("refused", said)
             else:
                 self._config = config
+                self._steward.again()
                 self._told("loaded", f"{fresh.path} is served by {len(self._children)} workers")
 
     def _read_again(self) -> tuple[Given, Config]:

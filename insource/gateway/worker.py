@@ -7,7 +7,6 @@ its caller opens.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -24,18 +23,18 @@ from insource.gateway.app import Application, create_app
 from insource.gateway.control import Control, Message, new_loop
 from insource.gateway.gateway import Gateway
 from insource.gateway.logs import configure_logs
+from insource.gateway.orphans import ORPHANED, end_with
 from insource.gateway.parts import Parts
 from insource.gateway.server import Server, make_server
 from insource.store.ledger_client import LedgerClient
 from insource.store.writer import LedgerWriter
 
-ORPHANED, REFUSED = 4, 3
+REFUSED = 3
 FLUSH_SECONDS = 1.0
 FAREWELL_SECONDS = 0.5
 GARBAGE = 20_000
 """New objects that may stand at once before the collector looks for circles among them; Python's own is 700."""
 
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _LOG = logging.getLogger(__name__)
 
 Build = Callable[[Config, LedgerWriter], AbstractContextManager[Parts]]
@@ -51,14 +50,6 @@ def run_worker(arguments: Sequence[str], build: Build) -> int:
     worker = _Worker(socket.socket(fileno=ledger), socket.socket(fileno=listening), build)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(worker.run(socket.socket(fileno=control)))
-
-
-def end_with(supervisor: int) -> None:
-    """Have the system kill this process when the supervisor ends, however it ends; where it can (Linux)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != supervisor:  # it ended before that was arranged
-        os._exit(ORPHANED)
 
 
 class _Worker:

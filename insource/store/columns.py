@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
-from insource.types import Audit, Content, Decision, Outcome, Reason, Sensitivity, Settlement, Usage
+from insource.types import Audit, Content, Decision, Outcome, Reason, Sensitivity, Settlement, Stage, Usage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -26,8 +27,9 @@ SETTLEMENT = (
     "request_id, time, status, served_by, seconds, upstream_seconds, prompt_tokens, completion_tokens, cost, "
     "cost_saved, joules, detail, content_digest"
 )
-AUDIT = "request_id, time, task, version, accepted, agrees, detail, content_digest"
+AUDIT = "request_id, time, task, version, accepted, agrees, detail, content_digest, accepts, stage, score, seconds"
 ACT = "time, who, what, subject, detail"
+FEEDBACK = "request_id, time, task, answer, who, source"
 CONTENT = "salt, text, answer, reference, time, task, expires"
 
 
@@ -40,6 +42,26 @@ class Act:
     what: str
     subject: str
     detail: str | None = None
+
+
+class Source(StrEnum):
+    """Where a person gave an answer: over HTTP, with `insource label`, or in the review queue."""
+
+    FEEDBACK = "feedback"
+    LABEL = "label"
+    REVIEW = "review"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a person says is the right answer to a decided request; of several for one request the latest holds."""
+
+    request_id: str
+    time: datetime
+    task: str
+    answer: str
+    who: str
+    source: Source
 
 
 def micros(time: datetime) -> int:
@@ -96,13 +118,21 @@ def audit_values(audit: Audit, digest: bytes | None) -> Values:
     """Return the values in the order of AUDIT."""
     return (
         audit.request_id, micros(audit.time), audit.task, audit.version, audit.accepted, audit.agrees,
-        plain(audit.detail), digest,
+        plain(audit.detail), digest, audit.accepts, audit.stage, audit.score, audit.seconds,
     )  # fmt: skip
 
 
 def act_values(act: Act) -> Values:
     """Return the values in the order of ACT."""
     return (micros(act.time), act.who, act.what, act.subject, plain(act.detail))
+
+
+def feedback_values(feedback: Feedback) -> Values:
+    """Return the values in the order of FEEDBACK."""
+    return (
+        feedback.request_id, micros(feedback.time), feedback.task, plain(feedback.answer), plain(feedback.who),
+        feedback.source,
+    )  # fmt: skip
 
 
 def to_decision(row: Sequence[Any]) -> Decision:
@@ -127,10 +157,11 @@ def to_settlement(row: Sequence[Any]) -> Settlement:
 
 def to_audit(row: Sequence[Any]) -> Audit:
     """Read the columns of AUDIT."""
-    request_id, time, task, version, accepted, agrees, detail, _ = row
+    request_id, time, task, version, accepted, agrees, detail, _, accepts, stage, score, seconds = row
     return Audit(
-        request_id, moment(time), task, version, bool(accepted), None if agrees is None else bool(agrees), detail
-    )
+        request_id, moment(time), task, version, bool(accepted), _said(agrees), detail, _said(accepts),
+        None if stage is None else Stage(stage), score, seconds,
+    )  # fmt: skip
 
 
 def to_act(row: Sequence[Any]) -> Act:
@@ -139,12 +170,22 @@ def to_act(row: Sequence[Any]) -> Act:
     return Act(moment(time), who, what, subject, detail)
 
 
+def to_feedback(row: Sequence[Any]) -> Feedback:
+    """Read the columns of FEEDBACK."""
+    request_id, time, task, answer, who, source = row
+    return Feedback(request_id, moment(time), task, answer, who, Source(source))
+
+
 def to_content(request_id: str, parts: Sequence[Sequence[Any]]) -> Content | None:
     """Join the parts of one exchange (columns of CONTENT, oldest first); None where only digests were kept."""
     text, answer, reference = (_latest([part[column] for part in parts]) for column in (1, 2, 3))
     if text is None:
         return None
     return Content(request_id, moment(parts[0][4]), parts[0][5], text, answer, reference)
+
+
+def _said(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
 
 
 def _latest(values: Sequence[bytes | None]) -> str | None:

@@ -23,11 +23,14 @@ SettlementRow = tuple[
     str, int, int, str, float, float | None, int | None, int | None, str | None, str | None, float | None, str | None,
     bytes | None
 ]  # fmt: skip
-AuditRow = tuple[str, int, str, int, bool, bool | None, str | None, bytes | None]
+AuditRow = tuple[
+    str, int, str, int, bool, bool | None, str | None, bytes | None, bool | None, str | None, float | None, float | None
+]
 ActRow = tuple[int, str, str, str, str | None]
+FeedbackRow = tuple[str, int, str, str, str, str]
 ContentRow = tuple[bytes, bytes | None, bytes | None, bytes | None, int, str | None, int]
 
-TABLES = ("decisions", "settlements", "audits", "acts", "contents")
+TABLES = ("decisions", "settlements", "audits", "acts", "feedback", "contents")
 """The order of a job's rows on the wire; None where the job has no row for the table."""
 
 
@@ -39,14 +42,15 @@ class SentJob(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unk
     settlement: SettlementRow | None
     audit: AuditRow | None
     act: ActRow | None
+    feedback: FeedbackRow | None
     content: ContentRow | None
 
     def rows(self) -> Rows:
-        """Return the job's rows; ValueError where it is not one row, or a content stands with an act."""
-        given = (self.decision, self.settlement, self.audit, self.act)
+        """Return the job's rows; ValueError where it is not one row, or a content stands with one that has none."""
+        given = (self.decision, self.settlement, self.audit, self.act, self.feedback)
         rows: Rows = tuple((table, row) for table, row in zip(TABLES, given, strict=False) if row is not None)
-        if len(rows) != 1 or (self.act is not None and self.content is not None):
-            raise ValueError("a job is one row, with a content unless it is an act")
+        if len(rows) != 1 or (self.content is not None and rows[0][0] in ("acts", "feedback")):
+            raise ValueError("a job is one row, with a content unless it is an act or feedback")
         return rows if self.content is None else (*rows, ("contents", self.content))
 
 
@@ -72,7 +76,7 @@ WireJob = tuple[object, ...]
 
 def wire_job(rows: Rows, patient: bool) -> WireJob:
     """Return what `SentJob` reads."""
-    job: list[object] = [patient, None, None, None, None, None]
+    job: list[object] = [patient, *(None for _ in TABLES)]
     for table, values in rows:
         job[_PLACES[table]] = values
     return tuple(job)

@@ -20,6 +20,7 @@ COLUMNS = {
     "settlements": f"seq, {columns.SETTLEMENT}",
     "audits": f"seq, {columns.AUDIT}",
     "acts": f"seq, {columns.ACT}",
+    "feedback": f"seq, {columns.FEEDBACK}",
     "contents": f"seq, {columns.CONTENT}",
 }
 

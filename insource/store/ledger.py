@@ -1,4 +1,4 @@
-"""The ledger's writer: decisions, settlements, audits and acts, appended durably by one process and one thread.
+"""The ledger's writer: decisions and all that follows them, appended durably by one process and one thread.
 
 It does not know why a decision was taken, and it reads nothing back; `ledger_reader` does.
 """
@@ -18,10 +18,10 @@ import apsw
 
 from insource.errors import StoreBusy, StoreError, StoreFull
 from insource.store import columns, migrations
-from insource.store.columns import Act, Values
+from insource.store.columns import Act, Feedback, Values
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
 from insource.store.group_commit import GroupCommit, Job, again
-from insource.store.insert import insert_rows
+from insource.store.insert import COLUMNS, insert_rows
 from insource.store.lock import WriterLock
 from insource.store.rows import RowMaker
 from insource.store.translate import translated
@@ -32,7 +32,8 @@ FILE = "ledger.db"
 LOCK = "ledger.lock"
 LAST_SEQ = """
 SELECT max(coalesce((SELECT max(seq) FROM decisions), 0), coalesce((SELECT max(seq) FROM settlements), 0),
-           coalesce((SELECT max(seq) FROM audits), 0), coalesce((SELECT max(seq) FROM acts), 0))
+           coalesce((SELECT max(seq) FROM audits), 0), coalesce((SELECT max(seq) FROM acts), 0),
+           coalesce((SELECT max(seq) FROM feedback), 0))
 """
 ERASED_AT_ONCE = 2_000
 
@@ -121,6 +122,14 @@ class Ledger:
         act = Act(self._clock(), who, what, subject, detail)
         return self._commits.submit(self._rows.act(act), patient=patient)
 
+    async def feedback(self, feedback: Feedback) -> None:
+        """Return once a person's answer is committed and synced; raises as `append`, StoreError for an unknown id."""
+        await self._commits.commit(self._rows.feedback(feedback))
+
+    def feedback_now(self, feedback: Feedback) -> None:
+        """Do the same, blocking; for the command line and other threads, never on an event loop."""
+        self._commits.submit(self._rows.feedback(feedback), patient=False).result()
+
     def put(self, jobs: Sequence[Job]) -> None:
         """Queue jobs whose payload is rows, of one event loop and on its thread; for the `LedgerServer`."""
         self._commits.put(jobs)
@@ -202,7 +211,7 @@ class Ledger:
     def _write(self, jobs: Sequence[Job]) -> None:
         """Commit the jobs' rows together; where one row is refused, halve until only its own job fails."""
         seq = self._seq
-        tables: dict[str, list[Values]] = {"decisions": [], "settlements": [], "audits": [], "acts": [], "contents": []}
+        tables: dict[str, list[Values]] = {table: [] for table in COLUMNS}
         for job in jobs:
             for table, values in job.payload:
                 seq += table != "contents"  # a content bears the number of the row before it, whose digest it has

@@ -16,7 +16,7 @@ from typing import Self, TypeVar, cast
 import msgspec
 
 from insource.errors import InsourceError, Overloaded, StoreError
-from insource.store.columns import Act
+from insource.store.columns import Act, Feedback
 from insource.store.frames import Splitter, Told, WireJob, error_of, frame, wire_job
 from insource.store.group_commit import again
 from insource.store.rows import RowMaker, Rows
@@ -105,6 +105,13 @@ class LedgerClient:
         """Queue an administrative act at the clock's time; as `settle`."""
         rows = self._rows.act(Act(self._clock(), who, what, subject, detail))
         return self._queue(rows, patient, _Unwatched(loop=self._loop))
+
+    async def feedback(self, feedback: Feedback) -> None:
+        """Return once a person's answer is committed and synced; raises as `append`, StoreError for an unknown id."""
+        self._admit()
+        waiting: Waiting = self._loop.create_future()
+        self._queue(self._rows.feedback(feedback), False, waiting)
+        await waiting
 
     async def purge(self, now: datetime) -> int:
         """Have expired contents erased, by the clock of the ledger's process (`now` is not asked); return how many."""

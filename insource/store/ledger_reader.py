@@ -1,4 +1,4 @@
-"""Reading the ledger beside its writer: one decision with all that followed, rows in order, acts, totals.
+"""Reading the ledger beside its writer: one decision with all that followed, rows in order, evidence, acts, totals.
 
 It never writes and takes no lock that a writer waits for. What the figures mean is for `governance` to say.
 """
@@ -13,15 +13,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from insource.store import columns, migrations
-from insource.store.columns import Act
+from insource.store.columns import Act, Feedback
 from insource.store.contents import content_digest
 from insource.store.database import open_database
+from insource.store.evidence import PAGE, Reference, read_audits, read_references, unlabelled
 from insource.store.ledger import FILE
 from insource.store.totals import Totals, read_totals
 from insource.store.translate import translated
 from insource.types import Audit, Content, Decision, Settlement
 
-PAGE = 1_000
 LAST_START = "(SELECT coalesce(max(seq), 0) FROM acts WHERE what = 'start' AND who = 'insource')"
 
 
@@ -52,7 +52,8 @@ SELECT content_digest FROM decisions WHERE request_id = ?1 UNION ALL
 SELECT content_digest FROM settlements WHERE request_id = ?1 UNION ALL
 SELECT content_digest FROM audits WHERE request_id = ?1
 """
-
+FEEDBACK = f"SELECT {columns.FEEDBACK} FROM feedback WHERE request_id = ? ORDER BY seq"
+KNOWN = "SELECT 1 FROM decisions WHERE request_id = ?"
 
 _NAMES = columns.DECISION.split(", ")
 _DIGEST = _NAMES.index("content_digest")
@@ -78,7 +79,7 @@ class LedgerRow:
     def audit(self) -> Audit | None:
         """The audit of the version that decided, if there is one."""
         for audit in self.audits:
-            if (audit.task, audit.version) == (self.decision.task, self.decision.version):
+            if (audit.task, audit.version) == (self.decision.decider, self.decision.version):
                 return audit
         return self.audits[0] if self.audits else None
 
@@ -106,6 +107,43 @@ class LedgerReader:
         """
         values = {"task": task, "since": -(2**63) if since is None else columns.micros(since)}
         return self._pages(PAGE_OF_ALL if task is None else PAGE_OF_TASK, values, after)
+
+    def audits(
+        self, task: str | None = None, *, after: int = 0, limit: int | None = None
+    ) -> Iterator[tuple[int, Audit]]:
+        """Yield the audits (of one task) with seq above `after`, each with its seq, in that order; at most `limit`.
+
+        They come in pages, so that a long iteration holds no snapshot; what is written meanwhile is yielded, too.
+        """
+        return read_audits(self.path, self._connection, task, after, limit)
+
+    def references(self, task: str, after: int = 0, limit: int | None = None) -> Iterator[Reference]:
+        """Yield what a task can be learned from: a reference that came with seq above `after`, and its kept text.
+
+        A request comes once for its upstream's reference ("upstream"), and once for each answer that a person gave
+        ("gold", which stands above the upstream's; the latest holds). An accepted answer is no reference. In order of
+        seq and in pages, as `audits`; what has been erased is left out.
+        """
+        return read_references(self.path, self._connection, task, after, limit)
+
+    def unlabelled(self, task: str, limit: int = 1_000) -> tuple[LedgerRow, ...]:
+        """Return the latest requests of a task to ask a person about, latest first.
+
+        They were audited or not accepted, their text was kept, and nobody has given an answer yet.
+        """
+        found = unlabelled(self.path, self._connection, task, limit)
+        rows = (self.decision(request_id) for request_id in found)
+        return tuple(row for row in rows if row is not None)
+
+    def feedback(self, request_id: str) -> tuple[Feedback, ...]:
+        """Return what people said is the right answer to a request, oldest first; the last holds."""
+        with translated(self.path, self._connection):
+            return tuple(columns.to_feedback(row) for row in self._connection.execute(FEEDBACK, (request_id,)))
+
+    def knows(self, request_id: str) -> bool:
+        """Say whether a request with this id was decided."""
+        with translated(self.path, self._connection):
+            return self._connection.execute(KNOWN, (request_id,)).fetchone() is not None
 
     def aborted(self) -> Iterator[LedgerRow]:
         """Yield the decisions that were never settled and were taken before the writer's latest start."""

@@ -5,6 +5,9 @@ A step that was released is never edited: a change is a further step at the end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import apsw
 
 from insource.store.database import Migration
@@ -94,6 +97,26 @@ ALTER TABLE decisions ADD COLUMN tier TEXT;         -- the upstream in the house
 ALTER TABLE decisions ADD COLUMN sensitivity TEXT;  -- how far the text was allowed to travel
 """
 
+EVIDENCE_AND_FEEDBACK = """
+ALTER TABLE audits ADD COLUMN accepts INTEGER;  -- whether the version would accept, served or not
+ALTER TABLE audits ADD COLUMN stage TEXT;       -- the version's, then
+ALTER TABLE audits ADD COLUMN score REAL;
+ALTER TABLE audits ADD COLUMN seconds REAL;
+CREATE INDEX audits_by_task ON audits (task);
+
+CREATE TABLE feedback (              -- what people say is the right answer
+    seq INTEGER PRIMARY KEY,         -- of the one sequence
+    request_id TEXT NOT NULL REFERENCES decisions (request_id),
+    time INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    who TEXT NOT NULL,
+    source TEXT NOT NULL CHECK (source IN ('feedback', 'label', 'review')),
+    UNIQUE (request_id, time, who, source)
+) STRICT;
+CREATE INDEX feedback_by_task ON feedback (task);
+"""
+
 REGISTRY_TABLES = """
 CREATE TABLE versions (
     task TEXT NOT NULL,
@@ -149,6 +172,82 @@ CREATE TRIGGER reviews_are_not_deleted BEFORE DELETE ON reviews
 BEGIN SELECT RAISE(ABORT, 'reviews are never deleted'); END;
 """
 
+STAGES = """
+DROP TRIGGER versions_change_stage_only;
+UPDATE versions SET stage = 'candidate' WHERE stage IN ('shadow', 'canary');  -- by hand: no release wrote these before
+ALTER TABLE versions ADD COLUMN share REAL NOT NULL DEFAULT 0;  -- of the requests, in canary
+CREATE UNIQUE INDEX one_trial_version ON versions (task) WHERE stage IN ('shadow', 'canary');
+CREATE TRIGGER versions_change_stage_and_share_only
+BEFORE UPDATE OF task, version, family, digest, created, calibration, lineage ON versions
+BEGIN SELECT RAISE(ABORT, 'of a version only stage and share may change'); END;
+CREATE TRIGGER canaries_alone_have_a_share BEFORE UPDATE OF stage, share ON versions
+WHEN NOT (NEW.share BETWEEN 0 AND 1 AND (NEW.stage = 'canary') = (NEW.share > 0))
+BEGIN SELECT RAISE(ABORT, 'a canary has a share above 0 and up to 1, every other version 0'); END;
+
+CREATE TABLE moves (                 -- every step of a version from stage to stage
+    seq INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    before TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    share REAL NOT NULL,
+    who TEXT NOT NULL,
+    why TEXT NOT NULL,
+    back INTEGER NOT NULL DEFAULT 0, -- 1 where a rollback made the version active again
+    FOREIGN KEY (task, version) REFERENCES versions (task, version)
+) STRICT;
+CREATE INDEX moves_by_task ON moves (task);
+
+CREATE TABLE suspensions (           -- while one stands, nothing of its task is accepted
+    seq INTEGER PRIMARY KEY,
+    task TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    why TEXT NOT NULL,
+    lifted INTEGER                   -- when
+) STRICT;
+CREATE UNIQUE INDEX one_standing_suspension ON suspensions (task) WHERE lifted IS NULL;
+CREATE TRIGGER suspensions_are_lifted_once BEFORE UPDATE ON suspensions
+WHEN OLD.lifted IS NOT NULL OR NEW.seq <> OLD.seq OR NEW.task <> OLD.task OR NEW.time <> OLD.time
+    OR NEW.who <> OLD.who OR NEW.why <> OLD.why
+BEGIN SELECT RAISE(ABORT, 'a suspension is lifted once, never changed'); END;
+CREATE TRIGGER suspensions_are_not_deleted BEFORE DELETE ON suspensions
+BEGIN SELECT RAISE(ABORT, 'suspensions are lifted, never deleted'); END;
+
+CREATE TABLE proposals (             -- the next step of a task that waits for a person; any move withdraws it
+    task TEXT PRIMARY KEY,
+    time INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    before TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    share REAL NOT NULL,
+    why TEXT NOT NULL                -- JSON: a list of texts
+) STRICT, WITHOUT ROWID;
+"""
+
+OUTBOX = """
+CREATE TABLE outbox (                -- people's answers on their way into the ledger, which takes one writer
+    seq INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    who TEXT NOT NULL,
+    source TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'delivered', 'refused')),
+    UNIQUE (request_id, time, who, source)
+) STRICT;
+CREATE INDEX outbox_waiting ON outbox (seq) WHERE state = 'waiting';
+CREATE TRIGGER outbox_answers_stay BEFORE UPDATE OF seq, request_id, time, task, answer, who, source ON outbox
+BEGIN SELECT RAISE(ABORT, 'an answer on its way is delivered, never changed'); END;
+CREATE TRIGGER outbox_is_not_deleted BEFORE DELETE ON outbox
+BEGIN SELECT RAISE(ABORT, 'an answer on its way is delivered, never deleted'); END;
+"""
+INSERT_OLD_MOVE = """
+INSERT INTO moves (time, task, version, before, stage, share, who, why) VALUES (?, ?, ?, ?, ?, 0, ?, ?)
+"""
+
 
 def _ledger_1(connection: apsw.Connection) -> None:
     connection.execute(LEDGER_TABLES)
@@ -169,5 +268,40 @@ def _registry_2(connection: apsw.Connection) -> None:
     connection.execute(REVIEW_TABLES)
 
 
-LEDGER: list[Migration] = [_ledger_1, _ledger_2]
-REGISTRY: list[Migration] = [_registry_1, _registry_2]
+def _ledger_3(connection: apsw.Connection) -> None:
+    connection.execute(EVIDENCE_AND_FEEDBACK)
+    connection.execute(APPEND_ONLY.format(table="feedback"))
+
+
+def _registry_3(connection: apsw.Connection) -> None:
+    connection.execute(STAGES)
+    for values in _old_moves(connection):
+        connection.execute(INSERT_OLD_MOVE, values)
+    connection.execute(APPEND_ONLY.format(table="moves"))
+    connection.execute(OUTBOX)
+
+
+def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
+    """Yield the moves behind the promotions recorded so far, so that what was active before can be again."""
+    promoted = "SELECT time, who, subject, coalesce(detail, '') FROM acts WHERE what = 'promote' ORDER BY seq"
+    acts: list[Any] = connection.execute(promoted).fetchall()
+    known = set(connection.execute("SELECT task || '@' || version FROM versions").fetchall())
+    active: dict[str, int] = {}
+    served: set[str] = set()
+    for time, who, subject, why in acts:
+        if (subject,) not in known:
+            continue
+        task, _, number = subject.rpartition("@")
+        version, before = int(number), active.get(task)
+        if before == version:
+            continue
+        if before is not None:
+            yield time, task, before, "active", "retired", who, why
+        earlier = "retired" if subject in served else "candidate"
+        active[task] = version
+        served.add(subject)
+        yield time, task, version, earlier, "active", who, why
+
+
+LEDGER: list[Migration] = [_ledger_1, _ledger_2, _ledger_3]
+REGISTRY: list[Migration] = [_registry_1, _registry_2, _registry_3]

@@ -1,13 +1,13 @@
 """The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
 
-It does not know what makes a version good enough to promote. Every write is one short transaction. The queue of kept
-requests lies in the same file; what is done with it stands in `reviews`.
+It does not know what makes a version good enough to promote. Every write is one short transaction. What is done with
+stages, suspensions, the queue of kept requests and the outbox, in the same file, stands in modules of those names.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,18 +21,22 @@ from insource.errors import UnknownTask, UnknownVersion
 from insource.store import columns, migrations
 from insource.store.columns import Act
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
-from insource.store.reviews import INSERT_ACT, Reviews
+from insource.store.outbox import Outbox
+from insource.store.proposals import Proposals
+from insource.store.reviews import Reviews
+from insource.store.stages import standing
+from insource.store.suspensions import Suspensions
 from insource.store.translate import translated
 from insource.types import Calibration, SpecialistVersion, Stage
 
 FILE = "registry.db"
-VERSION = "task, version, family, digest, stage, created, calibration, lineage"
+VERSION = "task, version, family, digest, stage, created, calibration, lineage, share"
 SELECT = f"SELECT {VERSION} FROM versions WHERE task = ?"
-INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
-class Registry(Reviews):
+class Registry(Suspensions, Proposals, Reviews, Outbox):
     """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
 
     Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or
@@ -96,28 +100,6 @@ class Registry(Reviews):
         """Return the names of all tasks with a version, in order of name."""
         return tuple(row[0] for row in self._read("SELECT DISTINCT task FROM versions ORDER BY task", ()))
 
-    def active(self, task: str) -> SpecialistVersion | None:
-        """Return the version that serves, or None."""
-        rows = self._read(f"{SELECT} AND stage = 'active'", (task,))
-        return _to_version(rows[0]) if rows else None
-
-    def promote(self, task: str, version: int, who: str, why: str, now: datetime) -> SpecialistVersion:
-        """Make a version the active one, retire the one before it, and record the act, all or nothing.
-
-        A version that is active already stays so, and nothing is recorded. Raises UnknownTask or UnknownVersion.
-        """
-        with self._writing() as connection:
-            chosen, before = self.get(task, version), self.active(task)
-            if before is not None and before.version == chosen.version:
-                return chosen
-            if before is not None:
-                self._set_stage(before, Stage.RETIRED)
-            self._set_stage(chosen, Stage.ACTIVE)
-            detail = f"{why} (before: {before.name if before else 'none'}; digest {chosen.digest})"
-            act = Act(now, who, "promote", chosen.name, detail)
-            connection.execute(INSERT_ACT, columns.act_values(act))
-        return self.get(task, version)
-
     def acts(self, subject: str | None = None) -> tuple[Act, ...]:
         """Return who promoted what (`subject` is NAME@V) and who answered which review (its id), oldest first."""
         return tuple(columns.to_act(row) for row in self._read(ACTS, (subject,)))
@@ -159,10 +141,10 @@ class Registry(Reviews):
             finally:
                 self._connection.set_busy_timeout(BUSY_MILLISECONDS)
 
-    def _set_stage(self, version: SpecialistVersion, stage: Stage) -> None:
-        self._connection.execute(
-            "UPDATE versions SET stage = ? WHERE task = ? AND version = ?", (stage, version.task, version.version)
-        )
+    def _standing(self, task: str, stages: Collection[Stage]) -> list[SpecialistVersion]:
+        marks = ", ".join("?" * len(stages))
+        rows = self._read(f"{SELECT} AND stage IN ({marks}) ORDER BY version", (task, *stages))
+        return [_to_version(row) for row in rows]
 
     def _known_tasks(self) -> str:
         names = self.tasks()
@@ -186,14 +168,16 @@ def _calibration_text(calibration: Calibration | None) -> str | None:
 
 
 def _to_version(row: Sequence[Any]) -> SpecialistVersion:
-    task, version, family, digest, stage, created, calibration, lineage = row
+    task, version, family, digest, word, created, calibration, lineage, written = row
+    stage, share = standing(word, written)
     return SpecialistVersion(
         task=task,
         version=version,
         family=family,
         digest=digest,
-        stage=Stage(stage),
+        stage=stage,
         created=columns.moment(created),
         calibration=None if calibration is None else msgspec.json.decode(calibration, type=Calibration),
         lineage=msgspec.json.decode(lineage),
+        share=share,
     )

@@ -17,7 +17,8 @@ import apsw
 
 from insource.errors import UnknownReview, UserError
 from insource.store import columns
-from insource.store.columns import Act
+from insource.store.columns import Act, Feedback, Source
+from insource.store.outbox import post
 
 REVIEW = "request_id, time, task, text, suggestion, score, state, answer, who, answered_at"
 SELECT = f"SELECT {REVIEW} FROM reviews"
@@ -102,7 +103,10 @@ class Reviews(ABC):
         return int(self._read("SELECT count(*) FROM reviews WHERE state = 'waiting'", ())[0][0])
 
     def answer_review(self, request_id: str, answer: str, who: str, time: datetime) -> Review:
-        """Record a person's answer together with the act; raises UnknownReview, UserError where none is awaited."""
+        """Record a person\'s answer with the act, and send it on its way into the ledger.
+
+        Raises UnknownReview, UserError where none is awaited.
+        """
         return self._close_review(request_id, State.ANSWERED, answer, who, time)
 
     def dismiss_review(self, request_id: str, who: str, time: datetime) -> Review:
@@ -141,6 +145,8 @@ class Reviews(ABC):
             connection.execute(CLOSE, (state, columns.plain(answer), who, columns.micros(time), request_id))
             act = Act(time, who, "review", request_id, f"{state}, task {review.task}")  # never a word of the text
             connection.execute(INSERT_ACT, columns.act_values(act))
+            if answer is not None:
+                post(connection, Feedback(request_id, time, review.task, answer, who, Source.REVIEW))
         return self.find_review(request_id)
 
     @abstractmethod

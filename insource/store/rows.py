@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from insource.store import columns
-from insource.store.columns import Act, Values
+from insource.store.columns import Act, Feedback, Values
 from insource.store.contents import content_rows
 from insource.types import Audit, Content, Decision, Settlement
 
@@ -38,6 +38,10 @@ class RowMaker:
     def act(self, act: Act) -> Rows:
         """Return the act's row."""
         return (("acts", columns.act_values(act)),)
+
+    def feedback(self, feedback: Feedback) -> Rows:
+        """Return the row of a person's answer."""
+        return (("feedback", columns.feedback_values(feedback)),)
 
     def _rows(self, table: str, values: Callable[[Any, bytes | None], Values], noun: Any, content: Content | None,
               keep_text: bool) -> Rows:  # fmt: skip

@@ -22,6 +22,7 @@ SELECT d.task || coalesce('/' || d.tier, ''), d.version, sum(d.outcome = 'accept
        sum(d.audited), count(a.seq) FILTER (WHERE a.accepted),
        count(a.agrees) FILTER (WHERE a.accepted), count(*) FILTER (WHERE a.accepted AND a.agrees = 0)
 FROM decisions d LEFT JOIN audits a ON a.request_id = d.request_id AND a.version = d.version
+    AND a.task = CASE WHEN d.tier IS NULL THEN d.task ELSE d.task || '/' || d.tier END
 WHERE {CHOSEN} AND d.version IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2
 """
 SETTLED = f"""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from insource.errors import StoreError
+from insource.store.columns import Feedback
 from insource.types import Audit, Content, Decision, Settlement
 
 
@@ -53,6 +54,13 @@ class LedgerWriter(Protocol):
 
     def act(self, who: str, what: str, subject: str, detail: str | None = None, *, patient: bool = True) -> Written:
         """Queue an administrative act at the present time; as `settle` where it is patient."""
+        ...
+
+    async def feedback(self, feedback: Feedback) -> None:
+        """Return once a person's answer is durable; raise StoreError or Overloaded where it is not.
+
+        A request that the ledger does not know is refused (StoreError), as is the same answer again.
+        """
         ...
 
     async def purge(self, now: datetime) -> int:

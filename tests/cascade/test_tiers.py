@@ -201,7 +201,12 @@ async def test_an_audit_belongs_to_the_tier_that_accepted():
             assert answer.decision.audit_rate == coin_rate(0.5, 0.5 + 0.5 * 0.4)
     found = [(audit.task, audit.version, audit.accepted, audit.agrees) for audit in audits]
     assert sorted(found) == sorted(
-        [("triage", 7, True, True), ("triage", 7, True, False), ("triage", 2, True, True), ("triage", 7, False, False)]
+        [
+            ("triage/house", 7, True, True),
+            ("triage/house", 7, True, False),
+            ("triage", 2, True, True),
+            ("triage/house", 7, False, False),
+        ]
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from insource.store import columns
 from insource.store.contents import content_digest
-from insource.types import Audit, Content, Decision, Outcome, Reason, Settlement, Usage
+from insource.types import Audit, Content, Decision, Outcome, Reason, Settlement, Stage, Usage
 
 TIMES = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -24,7 +24,11 @@ SETTLEMENTS = st.builds(
     Settlement, NAMES, TIMES, COUNTS, NAMES, NUMBERS, maybe(NUMBERS), maybe(st.builds(Usage, COUNTS, COUNTS)), MONEY,
     MONEY, maybe(NUMBERS), maybe(NAMES),
 )  # fmt: skip
-AUDITS = st.builds(Audit, NAMES, TIMES, NAMES, COUNTS, st.booleans(), maybe(st.booleans()), maybe(NAMES))
+AUDITS = st.builds(
+    Audit, NAMES, TIMES, NAMES, COUNTS, st.booleans(), maybe(st.booleans()), maybe(NAMES), maybe(st.booleans()),
+    maybe(st.sampled_from(Stage)), maybe(NUMBERS), maybe(NUMBERS),
+)  # fmt: skip
+FEEDBACK = st.builds(columns.Feedback, NAMES, TIMES, NAMES, NAMES, NAMES, st.sampled_from(columns.Source))
 ANY_TEXT = st.text(st.characters(), max_size=20)  # lone surrogates too
 CONTENTS = st.builds(
     Content, st.just("r-1"), st.just(datetime(2026, 1, 1, tzinfo=UTC)), st.none(), ANY_TEXT, maybe(ANY_TEXT),
@@ -53,6 +57,13 @@ def test_audits_come_back_as_they_were(audit):
     values = columns.audit_values(audit, None)
     assert columns.to_audit(values) == audit
     assert len(values) == len(columns.AUDIT.split(","))
+
+
+@given(FEEDBACK)
+def test_feedback_comes_back_as_it_was(feedback):
+    values = columns.feedback_values(feedback)
+    assert columns.to_feedback(values) == feedback
+    assert len(values) == len(columns.FEEDBACK.split(","))
 
 
 @given(CONTENTS, CONTENTS)

@@ -47,7 +47,7 @@ def kill_often(home, kills, environment):
     assert len(found) == len(set(found))
     connection = apsw.Connection(str(home / FILE))
     assert connection.execute("PRAGMA integrity_check").get == "ok"
-    tables = ("decisions", "settlements", "audits", "acts")
+    tables = ("decisions", "settlements", "audits", "acts", "feedback")
     numbers = [row[0] for table in tables for row in connection.execute(f"SELECT seq FROM {table}")]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     connection.close()

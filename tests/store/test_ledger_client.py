@@ -308,7 +308,7 @@ def test_the_shapes_on_the_wire_are_those_of_the_tables():
     from typing import get_args, get_type_hints
 
     hints = get_type_hints(SentJob)
-    names = dict(zip(("decision", "settlement", "audit", "act", "content"), COLUMNS, strict=True))
+    names = dict(zip(("decision", "settlement", "audit", "act", "feedback", "content"), COLUMNS, strict=True))
     for field, table in names.items():
         (row,) = [part for part in get_args(hints[field]) if part is not type(None)]
         assert len(get_args(row)) == len(COLUMNS[table].split(",")) - 1, table  # the number is the writer's

@@ -62,7 +62,7 @@ CALIBRATIONS = st.builds(
 
 @given(CALIBRATIONS)
 def test_calibrations_come_back_exactly(calibration):
-    row = ("t", 1, "linear", "d", "candidate", 0, module._calibration_text(calibration), "{}")
+    row = ("t", 1, "linear", "d", "candidate", 0, module._calibration_text(calibration), "{}", 0.0)
     assert module._to_version(row).calibration == calibration
 
 
@@ -159,7 +159,7 @@ def raw(tmp_path):
 
 
 GUARDED = [
-    ("UPDATE versions SET digest = 'other'", "only the stage may change", "versions_change_stage_only"),
+    ("UPDATE versions SET digest = 'other'", "only stage and share may change", "versions_change_stage_and_share_only"),
     ("DELETE FROM versions", "versions are never deleted", "versions_are_not_deleted"),
     ("UPDATE acts SET who = 'nobody'", "acts are append-only", "acts_are_not_changed"),
     ("DELETE FROM acts", "acts are append-only", "acts_are_not_deleted"),

@@ -1,0 +1,36 @@
+"""What becomes of an answer that a person gave at the command line: into the ledger now, or by the running gateway.
+
+It knows that the ledger takes one writer. The answer is durable in the registry before anything here is called.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from insource.errors import StoreBusy, StoreError
+
+if TYPE_CHECKING:
+    from insource.config import Config
+    from insource.store.registry import Registry
+
+
+def hand_over(config: Config, registry: Registry) -> str | None:
+    """Write what waits in the registry's outbox into the ledger; return what keeps it waiting, None where nothing does.
+
+    Where a gateway writes the ledger, it takes them over. Without a ledger they wait for one.
+    """
+    from insource.store.delivery import deliver
+    from insource.store.ledger import FILE, Ledger
+
+    if not registry.outgoing_feedback() or not (config.home / FILE).is_file():
+        return None
+    days = config.store.retention_days
+    try:
+        with Ledger.open(config.home, clock=lambda: datetime.now(UTC), retention_days=days) as ledger:
+            deliver(registry, config.home, ledger.feedback_now)
+    except StoreBusy:
+        return "The running gateway writes the ledger and takes it over."
+    except StoreError as error:
+        return f"It is kept, and waits to be written to the ledger: {error}"
+    return None

@@ -1,0 +1,57 @@
+"""`GET /v1/insource/tasks`: how each task stands in its rollout, by the registry alone.
+
+It reads and renders; it knows no ledger, so that the figures of evidence are not here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from insource.gateway.parts import Registry
+from insource.types import SpecialistVersion, Task
+
+
+def told_task(registry: Registry, task: Task) -> dict[str, Any]:
+    """Return how a task stands, as JSON; called in a thread. Raises StoreError."""
+    versions = registry.versions(task.name)
+    active, trial = registry.active(task.name), registry.trial(task.name)
+    suspension, proposal = registry.suspension(task.name), registry.proposal(task.name)
+    ahead = trial or active or (versions[-1] if versions else None)
+    return {
+        "name": task.name,
+        "object": "insource.task",
+        "mode": task.mode,
+        "stage": ahead.stage if ahead is not None else None,
+        "active": active.version if active is not None else None,
+        "trial": trial.version if trial is not None else None,
+        "share": trial.share if trial is not None else 0.0,
+        "suspension": None
+        if suspension is None
+        else {"since": suspension.time.isoformat(), "who": suspension.who, "why": suspension.why},
+        "proposal": None
+        if proposal is None
+        else {
+            "version": proposal.version,
+            "from": proposal.before,
+            "to": proposal.to,
+            "share": proposal.share,
+            "why": list(proposal.why),
+            "since": proposal.time.isoformat(),
+        },
+        "versions": [_told_version(version) for version in versions],
+    }
+
+
+def _told_version(version: SpecialistVersion) -> dict[str, Any]:
+    calibration = version.calibration
+    return {
+        "version": version.version,
+        "stage": version.stage,
+        "share": version.share,
+        "family": version.family,
+        "digest": version.digest,
+        "created": version.created.isoformat(),
+        "threshold": calibration.threshold if calibration is not None else None,
+        "coverage": calibration.coverage if calibration is not None else None,
+        "risk_upper_bound": calibration.risk_upper_bound if calibration is not None else None,
+    }

@@ -1,0 +1,259 @@
+"""The steward: tails the ledger and the registry, and takes the steps that the evidence allows or demands.
+
+It follows what stands and owns nothing: all it knows is rebuilt from ledger and registry, so that a kill loses nothing.
+It suspends and rolls back in every mode; it moves versions on in `auto`, proposes in `approve`, watches in `manual`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from insource.errors import StoreError, UserError
+from insource.lifecycle import watching
+from insource.lifecycle.evidence import Evidence
+from insource.lifecycle.monitors import Watch
+from insource.lifecycle.reading import Reading
+from insource.lifecycle.rollout import Back, Hold, Rollout, State, Step
+from insource.lifecycle.watching import STEWARD, Standing, Start, TaskWatch, marked, standing_of
+from insource.types import Mode, SpecialistVersion, Stage, Suspension, Task
+
+POLL_SECONDS = 0.25
+LONGEST_PAUSE = 1.0
+"""An idle steward looks at least this often: a verdict must be out within two seconds (promise C3)."""
+PAGE = 1_000
+_LOG = logging.getLogger(__name__)
+
+
+class Registry(watching.Registry, Protocol):
+    """What is done with the registry."""
+
+    def changed(self) -> int:
+        """Return a number that changes with the registry."""
+        ...
+
+    def move(
+        self, task: str, version: int, *, expected: Stage, to: Stage, share: float = 0.0, who: str, why: str,
+        now: datetime,
+    ) -> SpecialistVersion:  # fmt: skip
+        """Take a version from the stage `expected` to another; raise StageConflict where somebody was first."""
+        ...
+
+    def promote(
+        self, task: str, version: int, who: str, why: str, now: datetime, *, before: int | None = None
+    ) -> SpecialistVersion:
+        """Make a version active and lift the suspension; raise StageConflict where another is active than `before`."""
+        ...
+
+    def suspend(self, task: str, who: str, why: str, now: datetime) -> Suspension:
+        """Have nothing of the task accepted from now on."""
+        ...
+
+    def resume(self, task: str, who: str, why: str, now: datetime) -> bool:
+        """Lift the suspension."""
+        ...
+
+    def propose(self, task: str, version: int, to: Stage, share: float, why: tuple[str, ...], now: datetime) -> Any:
+        """Record a step for a person to carry out."""
+        ...
+
+    def proposal(self, task: str) -> Any:
+        """Return the step that waits for a person, or None."""
+        ...
+
+    def withdraw(self, task: str, why: str, now: datetime) -> bool:
+        """Take back the step that waits."""
+        ...
+
+
+Unservable = Callable[[SpecialistVersion], str | None]
+"""Says why a version's artifact cannot be served, None where it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one look at a task came to: what stands, what is known of trial and active version, and the next step."""
+
+    standing: Standing
+    evidence: Evidence | None
+    watch: Watch | None
+    step: Step | Hold | Back | None
+
+
+class Steward:
+    """Watches all tasks of one home. One thread; `turn` never waits, `run` is the loop around it."""
+
+    def __init__(
+        self,
+        tasks: Callable[[], Mapping[str, Task]],
+        registry: Registry,
+        reading: Reading,
+        *,
+        unservable: Unservable,
+        now: Callable[[], datetime],
+        rollout: Rollout | None = None,
+    ) -> None:
+        self._tasks, self._registry, self._reading = tasks, registry, reading
+        self._unservable, self._now = unservable, now
+        self._rollout = rollout or Rollout()
+        self._watches: dict[str, TaskWatch] = {}
+        self._noticed: dict[str, dict[Start, int | None]] = {}
+        self._judged: dict[str, object] = {}
+        self._seen: tuple[int, object] | None = None
+
+    def run(self, sleep: Callable[[float], object], stopped: Callable[[], bool], poll: float = POLL_SECONDS) -> None:
+        """Turn until `stopped`; pause for `poll` seconds after each turn, longer while nothing happens.
+
+        A store that is busy, full or damaged is told and tried again: the steward outlives it.
+        """
+        pause = poll
+        while not stopped():
+            try:
+                pause = poll if self.turn() else min(2 * pause, max(poll, LONGEST_PAUSE))
+            except StoreError as error:
+                _LOG.warning("the steward waits: %s", error)
+                self._watches.clear()  # what was half done is read and judged again
+                self._judged.clear()
+                pause = LONGEST_PAUSE
+            sleep(pause)
+
+    def turn(self) -> bool:
+        """Look once at every task, and say whether anything was new. Raises StoreError."""
+        tasks = self._tasks()
+        seen = (self._registry.changed(), tuple(tasks.values()))
+        news = seen != self._seen or len(self._watches) != len(tasks)
+        if news:
+            for task in tasks.values():
+                self._follow(task)
+        for name in self._watches.keys() - tasks.keys():
+            del self._watches[name]
+        self._seen = seen
+        for watch in list(self._watches.values()):
+            news |= self._look(watch)
+        return news
+
+    def look(self, task: str) -> Verdict:
+        """Return where a task stood at the last turn; KeyError for one that is not watched."""
+        return verdict_of(self._watches[task], self._rollout, self._unservable)
+
+    def _follow(self, task: Task) -> None:
+        """Take over what the registry says of a task; what was counted goes on where its basis is the same."""
+        standing = standing_of(self._registry, task)
+        before = self._watches.get(task.name)
+        row = before.read_to if before is not None else None
+        noticed = self._noticed.setdefault(task.name, {})
+        for start in (*standing.trial_starts, *standing.active_starts):
+            if start.row is None:
+                noticed.setdefault(start, row)
+        if before is not None and before.standing.basis == standing.basis:
+            before.standing = standing
+        else:
+            known = {start: at for start, at in noticed.items() if at is not None}
+            self._watches[task.name] = TaskWatch(standing, known)
+
+    def _look(self, watch: TaskWatch) -> bool:
+        number = watch.read(self._reading, PAGE)
+        if number == PAGE:  # more has been written: no judgement on half of it
+            self._watch_active(watch)
+            return True
+        acted = self._watch_active(watch)
+        if not acted and self._is_new(watch):
+            acted = self._advance(verdict_of(watch, self._rollout, self._unservable), watch.read_to)
+        return acted or number > 0
+
+    def _is_new(self, watch: TaskWatch) -> bool:
+        """Say whether anything that a verdict depends on has changed since the last one."""
+        standing = watch.standing
+        version = standing.trial or standing.candidate
+        depends = (standing, watch.position, None if version is None else self._unservable(version))
+        judged = self._judged.get(standing.task.name)
+        self._judged[standing.task.name] = depends
+        return judged != depends
+
+    def _watch_active(self, watch: TaskWatch) -> bool:
+        """Suspend what is shown to be wrong, and lift the steward's own suspension where all is shown to be right."""
+        monitors, standing = watch.monitors, watch.standing
+        name, suspension = standing.task.name, standing.suspension
+        if monitors is None:
+            return False
+        if suspension is None and monitors.crossed:
+            why = marked("; ".join(monitors.watch().crossed), watch.read_to)
+            self._registry.suspend(name, STEWARD, why, self._now())
+            _LOG.warning("task %s is suspended: %s", name, why)
+            return True
+        if suspension is not None and suspension.who == STEWARD and monitors.recertified:
+            risk = monitors.watch().risk
+            told = f"re-certified since the suspension: {risk.count:,} wrong of {risk.rows:,}, at most {risk.upper:.1%}"
+            return self._registry.resume(name, STEWARD, marked(told, watch.read_to), self._now())
+        return False
+
+    def _advance(self, verdict: Verdict, row: int | None) -> bool:
+        """Do, or propose, what the evidence says; whoever was first in the registry has his way."""
+        standing, step = verdict.standing, verdict.step
+        version = standing.trial or standing.candidate
+        if version is None or step is None:
+            return False
+        mode = standing.task.mode
+        with suppress(UserError):  # StageConflict, or a version that is gone: the next turn sees what stands
+            if isinstance(step, Back):
+                why = marked(step.why, row)
+                self._registry.move(version.task, version.version, expected=version.stage, to=Stage.RETIRED,
+                                    who=STEWARD, why=why, now=self._now())  # fmt: skip
+                _LOG.warning("%s is rolled back: %s", version.name, why)
+                return True
+            if mode is Mode.AUTO and isinstance(step, Step):
+                self._take(standing, version, step, marked(step.why, row))
+                return True
+            if mode is Mode.APPROVE:
+                return self._propose(version, step)
+        return False
+
+    def _take(self, standing: Standing, version: SpecialistVersion, step: Step, why: str) -> None:
+        if step.to is Stage.ACTIVE and standing.suspension is not None:  # lifts it in the same transaction
+            before = standing.active.version if standing.active else 0
+            self._registry.promote(version.task, version.version, STEWARD, why, self._now(), before=before)
+        else:
+            self._registry.move(version.task, version.version, expected=version.stage, to=step.to, share=step.share,
+                                who=STEWARD, why=why, now=self._now())  # fmt: skip
+        _LOG.info("%s goes to %s %s: %s", version.name, step.to, step.share or "", why)
+
+    def _propose(self, version: SpecialistVersion, step: Step | Hold) -> bool:
+        """Have exactly the step that the evidence allows now wait for a person."""
+        standing = self._registry.proposal(version.task)
+        if isinstance(step, Hold):
+            if standing is None:
+                return False
+            return self._registry.withdraw(version.task, "; ".join(step.reasons), self._now())
+        wanted = (version.version, step.to, step.share)
+        if standing is not None and (standing.version, standing.to, standing.share) == wanted:
+            return False
+        self._registry.propose(version.task, version.version, step.to, step.share, (step.why,), self._now())
+        return True
+
+
+def verdict_of(watch: TaskWatch, rollout: Rollout, unservable: Unservable) -> Verdict:
+    """Return what follows from what is known of a task; pure but for the look at the artifact."""
+    standing, evidence = watch.standing, watch.evidence()
+    seen = watch.monitors.watch() if watch.monitors is not None else None
+    version = standing.trial or standing.candidate
+    if version is None:
+        return Verdict(standing, evidence, seen, None)
+    suspension = standing.suspension
+    step = rollout.next(
+        State(
+            task=standing.task,
+            version=version,
+            evidence=evidence or Evidence(version.version, version.stage),
+            incumbent=standing.incumbent if suspension is None else None,
+            suspension=suspension,
+            newer=standing.candidate if standing.trial else None,
+            why_unservable=unservable(version),
+        )
+    )
+    if suspension is not None and suspension.who != STEWARD and isinstance(step, Step) and step.to is not Stage.SHADOW:
+        step = Hold((f"{suspension.who} suspended the task ({suspension.why}); only a person resumes it",))
+    return Verdict(standing, evidence, seen, step)
