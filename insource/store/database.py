@@ -6,6 +6,7 @@ It knows APSW and files; it knows no table. What a schema consists of stands in 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ OLDEST_SAFE_SQLITE = (3, 51, 3)
 MENDED_SERIES = {(3, 44): 6, (3, 50): 7}
 """Older series into which the mend was taken, and the first release of each that has it."""
 BUSY_MILLISECONDS = 10_000
+RETRY_SECONDS = 0.01
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 
@@ -116,7 +118,7 @@ def _configure(connection: apsw.Connection, read_only: bool) -> None:
     if read_only:
         connection.execute("PRAGMA query_only = ON")
         return
-    if (mode := connection.execute("PRAGMA journal_mode = WAL").get) != "wal":  # SQLite says so, and raises nothing
+    if (mode := _enter_wal(connection)) != "wal":  # SQLite says so, and raises nothing
         raise StoreError(
             f"{connection.filename} stays in journal mode {mode!r}; it must be WAL, else a power cut undoes what was "
             "acknowledged. Check the disk and its free space, and keep the file off network folders."
@@ -127,14 +129,29 @@ def _configure(connection: apsw.Connection, read_only: bool) -> None:
     connection.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes rows without their triggers
 
 
+def _enter_wal(connection: apsw.Connection) -> str:
+    """Return the journal mode once it is set: where others open the same new file, SQLite refuses without waiting."""
+    until = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").get)
+        except apsw.BusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
 def _migrate(connection: apsw.Connection, path: Path, migrations: Sequence[Migration], read_only: bool) -> None:
     version = _version(connection)
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if version == 0 and tables:
+        version = _version(connection)  # another process may have made them since the first look
     if version > len(migrations):
         raise StoreTooNew(
             f"{path} has schema {version}; this insource knows schemas up to {len(migrations)}. "
             "Install the insource that wrote it, or restore a backup made by this one."
         )
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
+    if version == 0 and tables:
         raise StoreError(
             f"{path} is a database of another program. A file written by insource, or none, was expected. "
             "Move it away, or set INSOURCE_HOME to another folder."

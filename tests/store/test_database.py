@@ -2,11 +2,13 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 
 import apsw
 import pytest
 
 from insource.errors import StoreBusy, StoreError, StoreTooNew
+from insource.store import migrations
 from insource.store.database import check_sqlite, open_database, transaction
 
 
@@ -238,3 +240,22 @@ def test_a_file_that_cannot_be_brought_to_a_write_ahead_log_is_refused(tmp_path)
             open_database(tmp_path / "x.db", migrations=[step_one])
     finally:
         layer.unregister()
+
+
+def test_many_may_make_the_same_new_file_at_once(tmp_path):
+    def make(home, failures, start):
+        start.wait()
+        try:
+            open_database(home / "new.db", migrations=migrations.REGISTRY).close()
+        except Exception as error:
+            failures.append(error)
+
+    failures = []
+    for number in range(40):
+        start = threading.Barrier(3)
+        makers = [threading.Thread(target=make, args=(tmp_path / str(number), failures, start)) for _ in range(3)]
+        for maker in makers:
+            maker.start()
+        for maker in makers:
+            maker.join()
+    assert failures == []
