@@ -86,9 +86,13 @@ def _publish(home: Path) -> str:
 
 
 def workers_of(supervisor: int) -> list[int]:
-    """Return the process ids of a gateway's workers, in order: its children, without the steward."""
+    """Return the process ids of a gateway's workers, in order: its children, without the steward.
+
+    Nor one that has not become a program of its own yet: it may be the steward.
+    """
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    return sorted(int(word) for word in children if b"steward" not in _command(word))
+    own = _command(str(supervisor))
+    return sorted(int(word) for word in children if (named := _command(word)) != own and b"steward" not in named)
 
 
 def _command(pid: str) -> list[bytes]:
