@@ -115,8 +115,13 @@ def refuse_by_content(data: bytes) -> None:
             raise RefusedFile(f"it is {what}; safetensors, ONNX or JSON was expected")
     framed = len(data) > 2 and data[0] == 0x80 and data[1] <= 5 and data[-1:] == b"."
     old = data[-1:] == b"." and data[:1] in (b"(", b"c", b"]", b"}", b"I", b"S", b"V", b"L", b"F", b"N")
-    if framed or old:
+    if (framed or old) and not _is_headed(data):
         raise RefusedFile("it is a pickle, which can run code; safetensors, ONNX or JSON was expected")
+
+
+def _is_headed(data: bytes) -> bool:
+    """Whether a file begins as safetensors do: its length may look like a pickle's first bytes, but ends in zeros."""
+    return int.from_bytes(data[:8], "little") <= LARGEST_HEADER and data[8:9] == b"{"
 
 
 def check_arrays(data: bytes) -> None:
