@@ -27,6 +27,7 @@ TILT = 2.0
 PANELS = 13
 NODES = 5
 HALVINGS = 60
+TERMS = 4_000
 
 
 def _fractions() -> tuple[Floats, Floats]:
@@ -64,11 +65,28 @@ def log_evidence_above(ones: Any, zeros: Any, mean: float) -> Floats:
         raise ValueError(f"counts {ones} and {zeros}; expected none below 0 and no NaN. Check the counts.")
     whole = betaln(hits + 1.0, misses + TILT) - hits * math.log(mean) - misses * math.log1p(-mean)
     above = betainc(misses + TILT, hits + 1.0, 1.0 - mean)
-    # Where the share above m underflows, outcomes are so low that the integral is that of its steepest slope.
-    slope = np.maximum(misses - hits * (1.0 - mean) / mean, 0.0)
     vanished = above < 1e-290
     exact = math.log(TILT) - TILT * math.log1p(-mean) + whole + np.log(np.where(vanished, 1.0, above))
-    return np.asarray(np.where(vanished, math.log(TILT) - np.log(slope + TILT), exact), dtype=np.float64)
+    if np.any(vanished):
+        exact = np.array(exact)
+        hits, misses = np.broadcast_arrays(hits, misses)
+        exact[vanished] = _log_vanished(hits[vanished], misses[vanished], mean)
+    return np.asarray(exact, dtype=np.float64)
+
+
+def _log_vanished(hits: Floats, misses: Floats, mean: float) -> Floats:
+    """Return the same where the share above the mean underflows: the integral over f as its series in (1 - m) / m.
+
+    TILT / (misses + TILT) times 2F1(-hits, 1; misses + TILT + 1; -(1 - m) / m). There hits (1 - m) / m is below misses,
+    so that terms fall from the first on, and each is positive while it counts.
+    """
+    term, total, odds = np.ones(hits.shape), np.ones(hits.shape), (1.0 - mean) / mean
+    for k in range(TERMS):
+        term = term * np.maximum(hits - k, 0.0) * odds / (misses + TILT + 1.0 + k)
+        total += term
+        if np.all(term <= 1e-17 * total):
+            break
+    return np.asarray(np.log(TILT / (misses + TILT)) + np.log(total), dtype=np.float64)
 
 
 def log_evidence_below(ones: Any, zeros: Any, mean: float) -> Floats:
