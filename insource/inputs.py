@@ -5,7 +5,7 @@ Training, backtest and gateway all come through here, so they see the same text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,15 @@ MESSAGES = ("last_user", "user", "all")
 
 @dataclass(frozen=True, slots=True)
 class InputSettings:
-    """How requests become text; written into the manifest, so that serving does what training did."""
+    """How requests become text; written into the manifest, so that serving does what training did.
+
+    `templates` are the fixed texts of the user's templates, the more specific first: of a last message that follows
+    one, what stands in its slots is seen, a line for each slot. They say nothing where more than it is seen.
+    """
 
     messages: str = "last_user"
     max_characters: int = MAX_CHARACTERS
+    templates: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.messages not in MESSAGES:
@@ -34,26 +39,68 @@ class InputSettings:
 
     def text_of(self, request: Request) -> str | None:
         """Return the text the specialist sees, or None where there is none or a needed part is not text."""
-        text = _read(request.messages, self.messages)
+        text = _read(request, self.messages)
         if text is None:
             return None
         clipped = text[: self.max_characters]
+        if self.templates and self.messages == "last_user":
+            clipped = next((slots for each in self.templates if (slots := in_slots(clipped, each))), clipped)
         return clipped if clipped and not clipped.isspace() else None
 
     def text_of_user(self, text: str) -> str | None:
         """Return the text the specialist sees where a user's message says `text` and nothing else is said."""
         return self.text_of(Request("", (Message("user", text),)))
 
+    def text_of_kept(self, text: str) -> str | None:
+        """Return the text the specialist saw where the ledger kept `text`: the messages it reads, without templates."""
+        return self.text_of_user(text) if self.messages == "last_user" else text
+
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest holds."""
-        return {"messages": self.messages, "max_characters": self.max_characters}
+        found: dict[str, Any] = {"messages": self.messages, "max_characters": self.max_characters}
+        return {**found, "templates": [list(fixed) for fixed in self.templates]} if self.templates else found
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> InputSettings:
         """Read what `to_json` wrote; raise DataError where it is something else."""
-        if not isinstance(value, Mapping) or set(value) != {"messages", "max_characters"}:
+        if not isinstance(value, Mapping) or set(value) - {"templates"} != {"messages", "max_characters"}:
             raise DataError(f"Input settings read {value!r}; 'messages' and 'max_characters' were expected.")
-        return cls(value["messages"], value["max_characters"])
+        templates = value.get("templates", [])
+        if not isinstance(templates, list) or not all(map(_is_fixed, templates)):
+            raise DataError(
+                f"Input settings have the templates {templates!r}; lists of two texts or more were expected."
+            )
+        return cls(value["messages"], value["max_characters"], tuple(map(tuple, templates)))
+
+
+def slots_of(text: str, literals: Sequence[str]) -> list[str] | None:
+    """Return what stands in the slots where a text follows a template, else None; linear in the text's length.
+
+    A template is its fixed texts, before, between and after its slots. Each in the middle is taken where it comes
+    first, which leaves the most room for the rest; so no place is searched twice. A slot holds one character or more.
+    """
+    head, *middle, tail = literals
+    place, end = len(head), len(text) - len(tail)
+    if end <= place or not text.startswith(head) or not text.endswith(tail):
+        return None
+    slots = []
+    for literal in middle:
+        there = text.find(literal, place + 1, end - 1)
+        if there < 0:
+            return None
+        slots.append(text[place:there])
+        place = there + len(literal)
+    return [*slots, text[place:end]] if place < end else None
+
+
+def in_slots(text: str, literals: Sequence[str]) -> str | None:
+    """Return what stands in a template's slots, a line for each; None where the text does not follow, or all blank."""
+    slots = slots_of(text, literals)
+    return "\n".join(slots) if slots is not None and any(slot.strip() for slot in slots) else None
+
+
+def _is_fixed(literals: object) -> bool:
+    return isinstance(literals, list) and len(literals) > 1 and all(isinstance(text, str) for text in literals)
 
 
 _BY_MESSAGES = {messages: InputSettings(messages) for messages in MESSAGES}
@@ -71,9 +118,15 @@ def text_of(request: Request, messages: str = "last_user") -> str | None:
     return (settings or InputSettings(messages)).text_of(request)
 
 
-def _read(conversation: tuple[Message, ...], messages: str) -> str | None:
+def last_of_user(request: Request) -> str | None:
+    """Return the text of the user's last message, whole; None where there is none or a part of it is not text."""
+    return next((message.text for message in reversed(request.messages) if message.role == "user"), None)
+
+
+def _read(request: Request, messages: str) -> str | None:
     if messages == "last_user":
-        return next((message.text for message in reversed(conversation) if message.role == "user"), None)
+        return last_of_user(request)
+    conversation = request.messages
     chosen = [m for m in conversation if m.role == "user"] if messages == "user" else list(conversation)
     texts = [message.text for message in chosen]
     if any(text is None for text in texts):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insource.errors import DataError
-from insource.inputs import MAX_CHARACTERS, MESSAGES, InputSettings, text_of
+from insource.inputs import MAX_CHARACTERS, MESSAGES, InputSettings, slots_of, text_of
 from insource.types import Message, Request
 
 IMAGE = ({"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "data:"}})
@@ -98,3 +98,68 @@ def test_a_bare_text_is_seen_as_a_user_s_message(messages, seen):
     settings = InputSettings(messages)
     assert settings.text_of_user("hi") == settings.text_of(request(("user", "hi"))) == seen
     assert settings.text_of_user(" \n") is None
+
+
+SLOTS = InputSettings(templates=(("Sort this ticket: ", " Thank you."), ("Sort this ticket: ", ""), ("", " or ", "?")))
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ("Sort this ticket: my card", "my card"),
+        ("Sort this ticket: my card Thank you.", "my card"),
+        ("tea or coffee?", "tea\ncoffee"),
+        ("Sort this ticket: a or b?", "a or b?"),
+        ("Sort this ticket: Sort this ticket: x", "Sort this ticket: x"),
+        ("Sort this ticket:  \n", "Sort this ticket:  \n"),
+        ("Sort this ticket: ", "Sort this ticket: "),
+        ("my card", "my card"),
+        ("  Sort this ticket: my card", "  Sort this ticket: my card"),
+    ],
+)
+def test_of_a_message_that_follows_a_template_the_slots_are_seen(said, seen):
+    """The first template that fits; slots with nothing but blanks say nothing, and the message is seen whole."""
+    assert SLOTS.text_of(request(("system", "Sort."), ("user", "Sort this ticket: old"), ("user", said))) == seen
+    assert SLOTS.text_of_user(said) == seen
+
+
+def test_where_more_than_the_last_message_is_seen_templates_say_nothing():
+    said = request(("user", "Sort this ticket: a"), ("user", "Sort this ticket: b"))
+    assert InputSettings("user", templates=SLOTS.templates).text_of(said) == "Sort this ticket: a\nSort this ticket: b"
+
+
+def test_a_message_is_clipped_before_its_slots_are_looked_for():
+    """What the ledger keeps is clipped; learning from it has to see what serving saw."""
+    long = "Sort this ticket: " + "x" * MAX_CHARACTERS + " Thank you."
+    seen = SLOTS.text_of_user(long)
+    assert seen == SLOTS.text_of_user(long[:MAX_CHARACTERS]) == "x" * (MAX_CHARACTERS - len("Sort this ticket: "))
+
+
+@given(st.lists(st.text("ab ", max_size=3), min_size=2, max_size=4), st.lists(st.text("xy \n"), min_size=3, max_size=3))
+def test_slots_of_what_was_filled_in_are_found_again(fixed, values):
+    fixed[1:-1] = [text if text.strip() else "a" for text in fixed[1:-1]]
+    slots = [value + "z" for value in values[: len(fixed) - 1]]
+    text = fixed[0] + "".join(slot + literal for slot, literal in zip(slots, fixed[1:], strict=True))
+    found = slots_of(text, fixed)
+    assert found is not None and fixed[0] + "".join(f + t for f, t in zip(found, fixed[1:], strict=True)) == text
+
+
+@given(st.lists(st.lists(st.text(max_size=4), min_size=2, max_size=3), min_size=1, max_size=3))
+def test_settings_with_templates_round_trip(templates):
+    settings = InputSettings(templates=tuple(map(tuple, templates)))
+    assert InputSettings.from_json(settings.to_json()) == settings
+    assert "templates" not in InputSettings().to_json()
+
+
+@pytest.mark.parametrize("templates", ["ab", [["a"]], [["a", 1]], [{"a": "b", "c": "d"}], None])
+def test_damaged_templates_are_refused(templates):
+    with pytest.raises(DataError, match="lists of two texts"):
+        InputSettings.from_json({"messages": "last_user", "max_characters": 5, "templates": templates})
+
+
+@pytest.mark.parametrize("messages", MESSAGES)
+@pytest.mark.parametrize("said", ["Sort this ticket: Sort this ticket: x", "my card", "x" * (MAX_CHARACTERS + 9)])
+def test_what_the_ledger_kept_reads_as_what_was_seen(messages, said):
+    """The recorder keeps a request's text without templates, so that it is not taken out of its slots twice."""
+    sent, settings = request(("system", "Sort."), ("user", said)), InputSettings(messages, templates=SLOTS.templates)
+    assert settings.text_of_kept(text_of(sent, messages)) == settings.text_of(sent)

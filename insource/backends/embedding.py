@@ -41,16 +41,16 @@ class Embedder(Protocol):
     """What is needed of a trunk."""
 
     @property
-    def dimension(self) -> int:
-        """The length of an embedding."""
+    def sentence_dimension(self) -> int:
+        """The length of a sentence embedding."""
         ...
 
     def tokens(self, text: str) -> Tokenized:
         """Return the tokens that stand for a text."""
         ...
 
-    def embed_one(self, text: str) -> NDArray[np.float32]:
-        """Return the embedding of a text, float32 (dimension,)."""
+    def sentence_one(self, text: str) -> NDArray[np.float32]:
+        """Return the sentence embedding of a text, float32 (sentence_dimension,)."""
         ...
 
 
@@ -69,7 +69,7 @@ def embeddings_reply(trunk: Embedder, fields: Mapping[str, Any], model: str) -> 
     tokens = sum(_counted(trunk, index, text) for index, text in enumerate(texts))
     as_text = fields.get("encoding_format") == "base64"
     data = [
-        {"object": "embedding", "index": index, "embedding": _written(trunk.embed_one(text), as_text)}
+        {"object": "embedding", "index": index, "embedding": _written(trunk.sentence_one(text), as_text)}
         for index, text in enumerate(texts)
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -83,7 +83,7 @@ def _texts(trunk: Embedder, fields: Mapping[str, Any]) -> list[str] | None:
     if fields.get("encoding_format") not in (None, "float", "base64"):
         return None
     dimensions = fields.get("dimensions")
-    if dimensions is not None and (type(dimensions) is not int or dimensions != trunk.dimension):
+    if dimensions is not None and (type(dimensions) is not int or dimensions != trunk.sentence_dimension):
         return None
     given = fields.get("input")
     texts = [given] if isinstance(given, str) else given

@@ -46,8 +46,8 @@ class Embedder(Protocol):
 class EncoderEngine:
     """softmax(embedding @ weights + bias); `weights` float32 (D, K), `bias` float32 (K,).
 
-    `neighbours` int8 (m, D) are embeddings of training rows times 127, `neighbour_rows` and `neighbour_answers` int32
-    (m,) their numbers and references; only `explain` reads them.
+    `neighbours` int8 (m, d) are the last d numbers of training rows' embeddings, times 127: their sentence embeddings.
+    `neighbour_rows` and `neighbour_answers` int32 (m,) are their numbers and references; only `explain` reads them.
     """
 
     inline = False
@@ -86,7 +86,7 @@ class EncoderEngine:
         stored, rows, answers = self._neighbours
         if not len(rows):
             return []
-        embedding = self._trunk.embed_one(text)
+        embedding = self._trunk.embed_one(text)[-stored.shape[1] :]
         known = stored.astype(np.float32)
         known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), NEVER)
         similarity = known @ (embedding / max(float(np.linalg.norm(embedding)), NEVER))
@@ -128,7 +128,8 @@ class EncoderEngine:
             raise ValueError(f"weights {self._weights.shape}, expected {shape}")
         if not (np.isfinite(self._weights).all() and np.isfinite(self._bias).all()):
             raise ValueError("a weight is not finite")
-        if stored.shape != (len(rows), self._trunk.dimension) or answers.shape != rows.shape:
+        fits = stored.ndim == 2 and len(stored) == len(rows) and 0 < stored.shape[1] <= self._trunk.dimension
+        if not fits or self._trunk.dimension % stored.shape[1] or answers.shape != rows.shape:
             raise ValueError(f"neighbours {stored.shape}, rows {rows.shape}, answers {answers.shape}")
 
 

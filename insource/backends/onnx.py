@@ -35,7 +35,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class TrunkInfo:
-    """What trunk.json says: the base model by name and digest of its weights, and how texts become vectors."""
+    """What trunk.json says: the base model by name and digest of its weights, and how texts become vectors.
+
+    An embedding consists of `blocks` of equal length, read after different layers; the last is the sentence embedding.
+    """
 
     base: str
     base_digest: str
@@ -45,6 +48,7 @@ class TrunkInfo:
     pooling: str
     normalise: bool
     builder: int
+    blocks: int = 1
 
     def to_json(self) -> str:
         """The text of trunk.json."""
@@ -58,6 +62,8 @@ class TrunkInfo:
             raise ValueError(f"dimension is {info.dimension!r}; 1 to {LARGEST_DIMENSION:,} was expected")
         if type(info.max_tokens) is not int or not 3 <= info.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens is {info.max_tokens!r}; 3 to {MOST_TOKENS:,} was expected")
+        if type(info.blocks) is not int or info.blocks < 1 or info.dimension % info.blocks:
+            raise ValueError(f"blocks is {info.blocks!r}; a divisor of the dimension ({info.dimension}) was expected")
         return info
 
 
@@ -102,6 +108,11 @@ class Trunk:
         """The length of an embedding."""
         return self.info.dimension
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks of equal length an embedding has."""
+        return self.info.blocks
+
     def tokens(self, text: str) -> Tokens:
         """The token ids that stand for a text, special tokens included: at most `max_tokens`, the rest cut off.
 
@@ -116,6 +127,15 @@ class Trunk:
     def embed_one(self, text: str) -> Vectors:
         """The embedding of one text, float32 of shape (dimension,); an empty text has one too."""
         return self._run(self.tokens(text).ids)
+
+    @property
+    def sentence_dimension(self) -> int:
+        """The length of a sentence embedding."""
+        return self.dimension // self.blocks
+
+    def sentence_one(self, text: str) -> Vectors:
+        """The base model's own sentence embedding of a text: the last block, float32 (sentence_dimension,)."""
+        return self.embed_one(text)[-self.sentence_dimension :]
 
     def embed(self, texts: Sequence[str], *, threads: int | None = None, progress: Progress | None = None) -> Vectors:
         """The embeddings of texts, float32 of shape (len(texts), dimension); row i equals embed_one(texts[i]) exactly.

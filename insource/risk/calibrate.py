@@ -16,7 +16,7 @@ from insource.risk.band import Certificate, certify
 from insource.risk.bounds import binomial_upper_bound
 from insource.risk.guards import GuardCertificate, certify_guard
 from insource.risk.notes import guard_note, ranking_note, rare_note, target_note
-from insource.risk.ranking import area_under_curve
+from insource.risk.ranking import area_under_curve, without_slips
 from insource.risk.rows import Bools, Floats, checked
 from insource.types import Calibration, GuardResult
 
@@ -43,9 +43,10 @@ def calibrate(
     `scores` float (n,), `wrong` bool (n,), `references` (n,) the reference of each row as a number or a string,
     `answers_guarded` from such a reference to the share of its rows that may be accepted with another answer.
     Nothing is accepted (threshold None) where a guard has too few rows, where no certified threshold keeps all guards,
-    or where the score does not rank: area under the curve below `min_ranking`. That gate needs at least 10 agreements
-    and 10 disagreements, since it is noise with fewer, and does not apply where the band certifies accepting
-    everything, since nothing then hangs on the order. A result of None is a value with its reasons in `notes`.
+    or where the score does not rank: area under the curve, of what can be foreseen (`without_slips`), below
+    `min_ranking`. That gate needs at least 10 agreements and 10 disagreements, since it is noise with fewer, and does
+    not apply where the band certifies accepting everything, since nothing then hangs on the order. A result of None is
+    a value with its reasons in `notes`.
     `GuardResult.held` is False where that guard alone leaves nothing to accept. Its `missed` and upper bound are those
     at the threshold of the result, or, where the guard let nothing through, at the one it forbade.
     `settled`, bool (m,) and references (m,), are further requests whose outcome no threshold here can change: those
@@ -65,7 +66,7 @@ def calibrate(
     strictest = max((_floor(guard) for guard in guards.values()), default=-math.inf)
     band = certify(values, flags, target_risk=target_risk, confidence_level=confidence_level, at_least=strictest)
     ranking = area_under_curve(values, ~flags)
-    ranks = _ranks(ranking, flags, band, min_ranking)
+    ranks = _ranks(ranking, values, flags, band, min_ranking)
     served = band if ranks else Certificate(None, 0, 0, band.rows, 0.0, None)
     results = tuple(
         _result(answer, limit, guards[answer], band, *rows_of[answer], confidence_level)
@@ -112,13 +113,13 @@ def _floor(guard: GuardCertificate) -> float:
     return math.inf if guard.threshold is None else guard.threshold
 
 
-def _ranks(ranking: float | None, flags: Bools, band: Certificate, min_ranking: float) -> bool:
+def _ranks(ranking: float | None, values: Floats, flags: Bools, band: Certificate, min_ranking: float) -> bool:
     """Say whether the gate on ranking lets the certificate through."""
     wrong = int(np.count_nonzero(flags))
     if ranking is None or min(wrong, flags.size - wrong) < FEWEST_FOR_RANKING:
         return True
     everything = any(point.accepted == band.rows for point in band.points)
-    return everything or ranking >= min_ranking
+    return everything or without_slips(ranking, values, flags) >= min_ranking
 
 
 def _result(

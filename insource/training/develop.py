@@ -79,9 +79,24 @@ def develop(material: Material, rows: RowSet, promise: Promise, family: str) -> 
             return replace(small, why=_settled(small, promise.require))
         candidates = [small, *_with_encoder(material, rows, promise, fit)]
         return _choose(candidates, promise.require)
-    linear = _fit(*material.linear(), rows) if family == "two-tier" else None
+    linear = _fit_linear(material, rows) if family == "two-tier" else None
     found = _with_encoder(material, rows, promise, linear)
     return replace(next(each for each in found if each.family == family), why=f"{family} was asked for")
+
+
+def develop_or_forget(material: Material, rows: RowSet, older: Rows, promise: Promise, family: str) -> Developed:
+    """Return what `rows` make, with the `older` ones to learn from as well or without them: what certifies more.
+
+    `older` are rows from before the world may have changed, so that nobody knows whether they still teach what is
+    right; the evidence, which is all from after it, tells.
+    """
+    alone = develop(material, rows, promise, family)
+    if not len(older):
+        return alone
+    both = develop(material, replace(rows, also=np.concatenate([older, rows.also])), promise, family)
+    better = max(alone, both, key=lambda each: (each.calibration.coverage, each.accuracy))
+    told = "with" if better is both else "without"
+    return replace(better, why=f"{better.why}; {told} the {len(older):,} rows from before the suspension")
 
 
 def certify_rows(
@@ -128,15 +143,14 @@ def certified(
 
 
 def _linear(material: Material, rows: RowSet, promise: Promise) -> tuple[Developed, CrossFit]:
-    student, counts = material.linear()
-    fit = _fit(student, counts, rows)
+    fit = _fit_linear(material, rows)
     return _developed("linear", fit.student, fit.probabilities, rows, promise, None), fit
 
 
 def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: CrossFit | None) -> list[Developed]:
     """Return the frozen encoder, and before it, where the linear fit is given, the two tiers together."""
     student, embeddings = material.encoder()
-    fit = _fit(student, embeddings, rows)
+    fit = _fit(material, student, embeddings, rows, rows.folds)
     trunk = material.trunk_digest
     alone = _developed("encoder-frozen", fit.student, fit.probabilities, rows, promise, trunk)
     if linear is None:
@@ -149,16 +163,26 @@ def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: Cr
     return [_developed("two-tier", both, together, rows, promise, trunk), alone]
 
 
-def _fit(student: Student, prepared: Any, rows: RowSet) -> CrossFit:
-    return cross_fit(
+def _fit_linear(material: Material, rows: RowSet) -> CrossFit:
+    """Fit the linear family, which takes longest and gains least from more folds, on the folds two by two."""
+    coarse = rows.folds // 2
+    return _fit(material, *material.linear(), rows, coarse if len(np.unique(coarse)) > 1 else rows.folds)
+
+
+def _fit(material: Material, student: Student, prepared: Any, rows: RowSet, folds: NDArray[np.intp]) -> CrossFit:
+    known, before = material.fitted.get(student.family, ((), None))
+    fit = cross_fit(
         student,
         prepared,
         evidence=rows.evidence,
-        folds=rows.folds,
+        folds=folds,
         also=rows.also,
         classes=rows.classes,
         n_classes=len(rows.labels),
+        before=before if known == rows.labels else None,
     )
+    material.fitted[student.family] = rows.labels, fit
+    return fit
 
 
 def _developed(

@@ -19,10 +19,12 @@ from insource.training.base_models import BaseModel
 from insource.training.encoder_weights import Array, EncoderShape, Weights, quantise, read_shape
 
 PRECISIONS = ("int8", "fp32")
-BUILDER = 1  # goes up with every change of the graph that changes an embedding
+BUILDER = 2  # goes up with every change of the graph that changes an embedding
 FUSED = "com.microsoft"
 WEIGHT_LIMIT = 64
 TABLE_LIMIT = 127
+BLOCKS = 3
+"""An embedding has this many blocks: the means of the tokens after each third of the layers."""
 
 Progress = Callable[[int, int], None]
 
@@ -61,18 +63,26 @@ class EncoderBuilder:
         self.graph = Graph()
 
     def build(self, *, pooling: str, normalise: bool) -> onnx.ModelProto:
-        """Return the model: input_ids int32 (batch, sequence) to embedding float32 (batch, hidden)."""
-        hidden = self._embed("input_ids")
+        """Return the model: input_ids int32 (batch, sequence) to embedding float32 (batch, blocks * hidden).
+
+        The last block is the base model's own sentence embedding. The others are the mean tokens after earlier layers,
+        of length one: they hold what training for sentence similarity has rubbed out of the last (style, form, kind).
+        """
+        hidden, blocks = self._embed("input_ids"), []
         for number in range(self.shape.layers):
             hidden = self._layer(f"encoder.layer.{number}", hidden)
-        pooled = self._pool(hidden, pooling)
+            if number + 1 in read_layers(self.shape.layers)[:-1]:
+                mean = self._pool(f"pooled.{number}", hidden, "mean")
+                blocks.append(self.graph.node("LpNormalization", f"block.{number}", [mean], axis=-1, p=2))
+        sentence = self._pool("pooled", hidden, pooling)
         if normalise:
-            return self._model(self.graph.node("LpNormalization", "embedding", [pooled], axis=-1, p=2))
-        return self._model(self.graph.node("Identity", "embedding", [pooled]))
+            sentence = self.graph.node("LpNormalization", "sentence", [sentence], axis=-1, p=2)
+        return self._model(self.graph.node("Concat", "embedding", [*blocks, sentence], axis=-1))
 
     def _model(self, output: str) -> onnx.ModelProto:
         ids = helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["batch", "sequence"])
-        embedding = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", self.shape.hidden])
+        length = len(read_layers(self.shape.layers)) * self.shape.hidden
+        embedding = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", length])
         graph = helper.make_graph(self.graph.nodes, "encoder", [ids], [embedding], self.graph.weights)
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="insource")
@@ -171,11 +181,16 @@ class EncoderBuilder:
             self.graph.weight(f"{name}.zero", np.zeros(weight.scale.shape, np.int8)),
         )
 
-    def _pool(self, hidden: str, pooling: str) -> str:
+    def _pool(self, name: str, hidden: str, pooling: str) -> str:
         """One vector for a text: the mean of its tokens, or its first token."""
         if pooling == "mean":
-            return self.graph.node("ReduceMean", "pooled", [hidden], axes=[1], keepdims=0)
-        return self.graph.node("Gather", "pooled", [hidden, self.graph.weight("first", np.array(0, np.int64))], axis=1)
+            return self.graph.node("ReduceMean", name, [hidden], axes=[1], keepdims=0)
+        return self.graph.node("Gather", name, [hidden, self.graph.weight("first", np.array(0, np.int64))], axis=1)
+
+
+def read_layers(layers: int) -> tuple[int, ...]:
+    """Return after which of so many layers an encoder is read, counted from one; the last is always among them."""
+    return tuple(sorted({-(-layers * part // BLOCKS) for part in range(1, BLOCKS + 1)}))
 
 
 def build_trunk(base: BaseModel, folder: Path, precision: str, progress: Progress | None = None) -> None:
@@ -202,7 +217,8 @@ def build_trunk(base: BaseModel, folder: Path, precision: str, progress: Progres
         base=base.name,
         base_digest=base.digest,
         precision=precision,
-        dimension=shape.hidden,
+        dimension=shape.hidden * len(read_layers(shape.layers)),
+        blocks=len(read_layers(shape.layers)),
         max_tokens=max_tokens,
         pooling=base.pooling,
         normalise=base.normalise,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from insource.backends.onnx import Trunk
 from insource.errors import UserError
+from insource.training.crossfit import CrossFit
 from insource.training.students.contract import Student
 from insource.training.students.linear import Counts, LinearStudent
 from insource.training.trunks import Say, TrunkRoom
@@ -48,6 +49,8 @@ class Material:
         self._counts: Counts | None = None
         self._embeddings: Any = None
         self.trunk_digest: str | None = None
+        self.fitted: dict[str, tuple[tuple[str, ...], CrossFit]] = {}
+        """By family, the answers and the cross-fit of the last version developed from this material."""
 
     @property
     def room(self) -> TrunkRoom:

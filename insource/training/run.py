@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from insource.backends.specialist import Specialist, open_specialist, write_specialist
 from insource.errors import DataError, UserError
-from insource.inputs import InputSettings
 from insource.risk.scores import Scorer
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
 from insource.training import held_out
-from insource.training.develop import Developed, Promise, RowSet, certified, develop, guards_of, named
+from insource.training.develop import Developed, Promise, RowSet, certified, develop_or_forget, guards_of, named
 from insource.training.evaluate import Evaluation, evaluate
 from insource.training.families import Material, check_family
 from insource.training.outcome import Figures, Trained, lineage_of
-from insource.training.snapshot import Snapshot, take_snapshot
+from insource.training.snapshot import Snapshot, inputs_of, take_snapshot
 from insource.training.splits import FOLDS, folds, places
 from insource.training.students.contract import Rows
 from insource.training.trunks import Say, TrunkRoom
@@ -35,7 +33,7 @@ from insource.types import Calibration, Example, Task
 METHODS = ("cross-fit", "strict", "none")
 TEST_SHARE = 0.15
 LATENCY_ROWS = 1_000
-STRICT_FOLDS = (3, 4)
+STRICT_FOLDS = (6, 7, 8, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +55,14 @@ class Recipe:
 class Split:
     """Row numbers: `learn` for fitting, `calibrate` set aside (strict only), `test` for the figures.
 
-    `also` are rows to learn from that may neither certify nor test.
+    `also` and `older` are rows to learn from that may neither certify nor test; `older` only where that helps.
     """
 
     learn: Rows
     calibrate: Rows
     test: Rows
     also: Rows
+    older: Rows
 
 
 def train(
@@ -78,12 +77,14 @@ def train(
     now: Callable[[], datetime],
     skipped: int = 0,
     also: Sequence[Example] = (),
+    older: Sequence[Example] = (),
     told: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train, certify and register a candidate version of `task`; a threshold of None is a value, not an error.
 
     `also` are examples to learn from that are no evidence, as they were chosen by how hard they are: they neither
-    certify nor test, and those that nearly repeat an example are left out. `told` goes into the lineage.
+    certify nor test, and those that nearly repeat an example are left out. `older` are such examples from before the
+    world may have changed: they teach only where that certifies more. `told` goes into the lineage.
     Raises DataError or OpenEndedAnswers where the examples make no task, UserError for an unknown choice, FetchError
     where an encoder is needed and cannot be had.
     """
@@ -93,10 +94,10 @@ def train(
         raise UserError(f"The method is {recipe.method!r}; one of {', '.join(METHODS)} was expected.")
     if recipe.family == "auto" and recipe.method == "none":
         raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
-    snapshot = take_snapshot([*examples, *also], InputSettings(task.messages), gold=recipe.gold)
+    snapshot = take_snapshot([*examples, *also, *older], inputs_of(task), gold=recipe.gold)
     snapshot.save(home)
     room = TrunkRoom(home, artifacts, say)
-    split = _split(snapshot, recipe, np.array(snapshot.kept) < len(examples))
+    split = _split(snapshot, recipe, len(examples), len(also))
     material = Material(snapshot.texts, lambda: room, say, recipe.base, _precision(recipe, snapshot, split.learn))
     promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot.answers), task.require)
     busy = say(f"training {task.name}")
@@ -166,19 +167,24 @@ def _precision(recipe: Recipe, snapshot: Snapshot, rows: Rows) -> Callable[[Any]
     return choose
 
 
-def _split(snapshot: Snapshot, recipe: Recipe, evidence: NDArray[np.bool_] | None = None) -> Split:
-    """Split the evidence (bool, None: all) by group: test rows first, then, for `strict`, two folds for calibration."""
-    everything = np.arange(len(snapshot))
-    evidence = np.ones(len(snapshot), np.bool_) if evidence is None else evidence
+def _split(snapshot: Snapshot, recipe: Recipe, examples: int, also: int) -> Split:
+    """Split by group: test rows first, then, for `strict`, a part for calibration.
+
+    The first `examples` that were given are evidence, so many after them teach `also`, the others are older.
+    """
+    everything, given = np.arange(len(snapshot)), np.array(snapshot.kept)
+    evidence = given < examples
     if recipe.method == "none":
-        return Split(everything, everything[:0], everything[:0], everything[:0])
+        return Split(everything, everything[:0], everything[:0], everything[:0], everything[:0])
     where = places(snapshot.groups, recipe.seed)
     rest, test = everything[evidence & (where >= TEST_SHARE)], everything[evidence & (where < TEST_SHARE)]
-    also = everything[~evidence & ~np.isin(snapshot.groups, snapshot.groups[evidence])]
+    teaches = ~evidence & ~np.isin(snapshot.groups, snapshot.groups[evidence])
+    recent = given < examples + also
+    more = everything[teaches & recent], everything[teaches & ~recent]
     if recipe.method == "cross-fit":
-        return Split(rest, rest[:0], test, also)
+        return Split(rest, rest[:0], test, *more)
     aside = np.isin(folds(snapshot.groups[rest], recipe.seed), STRICT_FOLDS)
-    return Split(rest[~aside], rest[aside], test, also)
+    return Split(rest[~aside], rest[aside], test, *more)
 
 
 def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Promise, recipe: Recipe) -> Developed:
@@ -197,7 +203,8 @@ def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Prom
             "texts, and fall into one fold; at least two folds were expected, since near-duplicates never straddle "
             "folds. Collect more varied traffic, or pass --no-certify."
         )
-    return develop(material, RowSet(split.learn, placed, split.also, classes, labels), promise, recipe.family)
+    rows = RowSet(split.learn, placed, split.also, classes, labels)
+    return develop_or_forget(material, rows, split.older, promise, recipe.family)
 
 
 def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, family: str) -> Developed:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insource.answers import AnswerSpace, learn_answers
+from insource.config.template import user_literals
 from insource.errors import DataError
 from insource.inputs import InputSettings
 from insource.store.sync import replacing
 from insource.training.duplicates import near_duplicate_groups
-from insource.types import Example
+from insource.types import Example, Task
 
 FOLDER = "snapshots"
 FEWEST = 10
@@ -60,6 +61,11 @@ class Snapshot:
                 for text, number in zip(self.texts, self.classes.tolist(), strict=True):
                     file.write(msgspec.json.encode({"text": text, "answer": self.answers.answers[number]}) + b"\n")
         return path
+
+
+def inputs_of(task: Task) -> InputSettings:
+    """Return how a task's requests become text: what its training, backtest and specialists see."""
+    return InputSettings(task.messages, templates=user_literals(task))
 
 
 def take_snapshot(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FOLDS = 5
+FOLDS = 10
 
 
 def places(groups: NDArray[np.intp], seed: int) -> NDArray[np.float64]:

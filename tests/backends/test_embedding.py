@@ -16,7 +16,7 @@ SECRET = "patient Ada"
 class Counting:
     """A trunk of three numbers: a token for each word, at most five."""
 
-    dimension = 3
+    sentence_dimension = 3
 
     class Tokens:
         def __init__(self, words):
@@ -25,7 +25,7 @@ class Counting:
     def tokens(self, text):
         return self.Tokens(text.split())
 
-    def embed_one(self, text):
+    def sentence_one(self, text):
         return np.array([len(text), 0.25, -1.0], np.float32)
 
 
@@ -51,11 +51,12 @@ def test_one_text_and_many_are_answered_in_order_with_their_real_tokens():
 def test_a_real_trunk_gives_the_same_numbers_in_either_encoding(tiny_trunk):
     texts = ["my card was stolen", "refund"]
     plain = json.loads(ask(tiny_trunk, input=texts, encoding_format="float"))
-    packed = json.loads(ask(tiny_trunk, input=texts, encoding_format="base64", dimensions=tiny_trunk.dimension))
+    length = tiny_trunk.sentence_dimension
+    packed = json.loads(ask(tiny_trunk, input=texts, encoding_format="base64", dimensions=length))
     for text, one, other in zip(texts, plain["data"], packed["data"], strict=True):
         unpacked = np.frombuffer(base64.b64decode(other["embedding"]), "<f4")
         assert np.array_equal(np.array(one["embedding"], np.float32), unpacked)
-        assert np.array_equal(unpacked, tiny_trunk.embed_one(text))
+        assert np.array_equal(unpacked, tiny_trunk.sentence_one(text))
     assert plain["usage"]["prompt_tokens"] == sum(len(tiny_trunk.tokens(text).ids) for text in texts)
 
 

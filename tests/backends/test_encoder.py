@@ -129,7 +129,8 @@ def test_of_many_rows_some_are_kept_to_explain(tiny_trunk):
     student = EncoderFrozenStudent(tiny_trunk, None)
     student.fit(prepared, np.arange(len(prepared)), (prepared[:, 0] > 0).astype(int), 2)
     stored, rows, answers = student.neighbours_
-    assert stored.shape == (KEPT_NEIGHBOURS, tiny_trunk.dimension) and len(rows) == len(answers) == KEPT_NEIGHBOURS
+    assert stored.shape == (KEPT_NEIGHBOURS, tiny_trunk.sentence_dimension)
+    assert len(rows) == len(answers) == KEPT_NEIGHBOURS
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,10 @@ def test_a_row_equals_the_text_alone(trunk, threads):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(), max_size=6))
-def test_any_texts_have_vectors_of_length_one_that_do_not_depend_on_neighbours(trunk, texts):
+def test_any_texts_have_blocks_of_length_one_that_do_not_depend_on_neighbours(trunk, texts):
     rows = trunk.embed(texts)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    blocks = rows.reshape(len(texts), trunk.blocks, trunk.sentence_dimension)
+    np.testing.assert_allclose(np.linalg.norm(blocks, axis=2), 1, atol=1e-5)
     assert all((row == trunk.embed_one(text)).all() for text, row in zip(texts, rows, strict=True))
 
 
@@ -163,7 +164,7 @@ def test_a_trunk_that_failed_is_tried_again(folder, tmp_path):
     trunks = Trunks(lambda digest: places.pop(0))
     with pytest.raises(ArtifactDamaged):
         trunks.get("one")
-    assert trunks.get("one").dimension == 32
+    assert (trunks.get("one").dimension, trunks.get("one").sentence_dimension) == (64, 32)
 
 
 def test_no_more_than_two_threads_by_default():

@@ -20,9 +20,10 @@ class Spy:
     def prepare(self, texts, progress=None):
         return list(texts)
 
-    def fit(self, prepared, rows, classes, n_classes):
+    def fit(self, prepared, rows, classes, n_classes, start=None):
         assert [prepared[row] for row in rows] == [f"text {row}" for row in rows]
         self.rows_, self.shares_ = set(rows.tolist()), np.bincount(classes, minlength=n_classes) / len(rows)
+        self.start_ = start
         self.learned_ = dict(zip(rows.tolist(), classes.tolist(), strict=True))
         return self
 
@@ -80,6 +81,41 @@ def test_rows_that_only_teach_are_in_every_fit_and_certify_nothing(fitted):
 def test_the_last_student_learned_from_everything_with_the_right_answers(fitted):
     found, _, evidence, also, _, classes = fitted
     assert found.student.learned_ == {row: classes[row] for row in [*evidence, *also]}
+
+
+def refit(fitted, folds):
+    """Cross-fit once more on the same rows, placed in `folds`, starting at the cross-fit before."""
+    found, seen, evidence, also, _, classes = fitted
+    prepared = [f"text {number}" for number in range(100)]
+    return cross_fit(
+        Spy(seen), prepared, evidence=evidence, folds=folds, also=also, classes=classes, n_classes=3, before=found
+    )
+
+
+def test_a_fit_starts_at_its_own_fold_before(fitted):
+    found, *_, folds, _ = fitted
+    again = refit(fitted, folds)
+    assert set(again.fits) == {None, *folds.tolist()}
+    assert all(student.start_ is found.fits[fold][0] for fold, (student, _) in again.fits.items())
+
+
+def test_no_fit_starts_at_one_that_has_seen_what_is_held_out(fitted):
+    found, _, evidence, _, folds, _ = fitted
+    again = refit(fitted, (folds + 1) % 5)
+    for student, rows in again.fits.values():
+        held = set(evidence.tolist()) - set(rows.tolist())
+        assert student.start_ is None or not held & set(student.start_.learned_)
+    assert again.fits[None][0].start_ is found.student and sum(s.start_ is None for s, _ in again.fits.values()) == 5
+
+
+def test_control_a_start_at_the_student_on_everything_has_seen_what_is_held_out(fitted):
+    """The guard broken on purpose: every fold of the cross-fit before stands for the student that saw all."""
+    found, _, evidence, _, folds, _ = fitted
+    everything = found.fits[None]
+    found = type(found)(found.probabilities, found.student, dict.fromkeys(found.fits, everything))
+    assert all(np.isin(evidence[folds == fold], everything[1]).any() for fold in np.unique(folds))
+    again = refit((found, *fitted[1:]), folds)
+    assert all(student.start_ is None for fold, (student, _) in again.fits.items() if fold is not None)
 
 
 def test_side_by_side_keeps_the_order_and_passes_a_failure_on():

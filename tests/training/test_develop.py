@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from insource.training.develop import Promise, RowSet, develop
+from insource.training.develop import Promise, RowSet, develop, develop_or_forget
 from insource.types import Require
 
 ROWS = 1_000
@@ -17,7 +17,7 @@ class Known:
 
     family: ClassVar[str] = "known"
 
-    def fit(self, prepared, rows, classes, n_classes):
+    def fit(self, prepared, rows, classes, n_classes, start=None):
         return self
 
     def probabilities(self, prepared, rows):
@@ -33,7 +33,7 @@ class Stuff:
     trunk_digest = "t" * 64
 
     def __init__(self, linear, encoder):
-        self._linear, self._encoder, self.encoders = linear, encoder, 0
+        self._linear, self._encoder, self.encoders, self.fitted = linear, encoder, 0, {}
 
     def linear(self):
         return Known(), self._linear
@@ -179,3 +179,40 @@ def test_out_of_fold_scores_are_those_the_threshold_was_found_on(stuff, rows):
     found = develop(stuff(0.9, 0.9), rows, promise(), "linear")
     accepted = found.scores >= found.calibration.threshold
     assert accepted.sum() == found.calibration.accepted and found.wrong[accepted].sum() == found.calibration.errors
+
+
+class Contradicted(Known):
+    """Answers rightly unless it learned from a row that is out of date."""
+
+    def fit(self, prepared, rows, classes, n_classes, start=None):
+        self.misled = bool((rows >= 600).any())
+        return self
+
+    def probabilities(self, prepared, rows):
+        return 1.0 - prepared[rows] if self.misled else prepared[rows]
+
+
+@pytest.mark.parametrize(("student", "told"), [(Known, "without the 400"), (Contradicted, "without the 400")])
+def test_older_rows_teach_only_where_that_certifies_more(stuff, rows, student, told):
+    material = stuff(0.99, 0.99)
+    material.linear = lambda: (student(), material._linear)
+    own = RowSet(np.arange(600), rows.folds[:600], np.arange(0), rows.classes, rows.labels)
+    found = develop_or_forget(material, own, np.arange(600, ROWS), promise(), "linear")
+    assert told in found.why and found.calibration.coverage > 0.5
+    assert "rows from before" not in develop_or_forget(material, own, np.arange(0), promise(), "linear").why
+
+
+def test_older_rows_teach_where_they_help(stuff, rows):
+    class Learning(Known):
+        def fit(self, prepared, rows, classes, n_classes, start=None):
+            self.few = not (rows >= 600).any()
+            return self
+
+        def probabilities(self, prepared, rows):
+            return 1.0 - prepared[rows] if self.few else prepared[rows]
+
+    material = stuff(0.99, 0.99)
+    material.linear = lambda: (Learning(), material._linear)
+    own = RowSet(np.arange(600), rows.folds[:600], np.arange(0), rows.classes, rows.labels)
+    found = develop_or_forget(material, own, np.arange(600, ROWS), promise(), "linear")
+    assert "with the 400 rows from before the suspension" in found.why and found.calibration.coverage > 0.5

@@ -1,5 +1,6 @@
 """Discovery as a whole: which groups become tasks, what is said of them, and what is left alone."""
 
+import json
 import random
 import tomllib
 import tracemalloc
@@ -14,14 +15,14 @@ from hypothesis import strategies as st
 from insource.cascade.match import Matcher
 from insource.config import load
 from insource.errors import DataError
+from insource.inputs import InputSettings, slots_of
 from insource.training.develop import Promise
-from insource.training.discovery import Prices, discover
+from insource.training.discovery import Prices, discover, finding
 from insource.training.discovery.answer_kinds import answers_of
 from insource.training.discovery.figures import days_of, repetition_of, volume_of
 from insource.training.discovery.matching import Claims
 from insource.training.discovery.naming import names
 from insource.training.discovery.proposal import Proposal, Repetition, Volume, toml
-from insource.training.discovery.templates import slots_of
 from insource.training.discovery.wordings import NO_TEMPLATE, Frame, Wording, group, support_for
 from insource.types import Example, Match, Message, Request, Usage
 from tests.training.discovery_logs import HELPFUL, asking, chats, log_of, reviews, tickets
@@ -73,7 +74,10 @@ def test_what_is_said_of_a_proposal(mixed):
     assert tickets_.volume.per_day is None and mixed[0].days is None
     assert tickets_.modelled.curve[-1].accuracy > 0.9 and tickets_.modelled.calibration.coverage > 0.5
     assert "topic" in tickets_.name and "angry" in angry.name
-    assert tickets_.claims.match.system_prompts == (SORT,) and len(tickets_.claims.unreached) == 2
+    assert tickets_.claims.match.system_prompts == (SORT,) and tickets_.claims.unreached == ()
+    assert set(tickets_.claims.match.user_templates) == {
+        "Which topic has this ticket? One word only.\n{text}", "{text}\n\nName the topic of the ticket above."
+    }  # fmt: skip
 
 
 def test_the_section_gives_the_task_exactly_the_requests_it_says(mixed, tmp_path):
@@ -148,9 +152,44 @@ def test_a_model_a_header_or_a_schema_tells_what_the_prompt_does_not(tmp_path):
                        ({"model": "gpt-4o", "fields": {"schema": "topic"}}, 'match.schema = "topic"')):  # fmt: skip
         (proposal,) = found_in(rows(1, **more) + chat).proposals
         assert line in proposal.section() and proposal.claims.unreached == ()
-    (shared,) = found_in(rows(1, model="gpt-4o") + chat).proposals
+    (told,) = found_in(rows(1, model="gpt-4o") + chat).proposals
+    assert told.claims.match == Match(user_templates=("Which topic has this? {text}",))
+    assert told.claims.unreached == () and "x-insource-task" not in told.section()
+    asked = [(f"Which topic has this? {text}", answer) for text, answer in chats(8, 60)]
+    others = [asking(0, text, answer, "You are a poet.", model="gpt-4o") for text, answer in asked]
+    (shared,) = found_in(rows(1, model="gpt-4o") + chat + others).proposals
     assert shared.claims.match == Match() and shared.claims.unreached == (0,)
     assert "x-insource-task: " in shared.section() and "Which topic has this? {text}" in shared.section()
+
+
+def test_a_template_that_one_request_outside_fills_is_no_claim():
+    """The guard broken on purpose: with the request's slot blank, which matches nothing, it is one."""
+    rows = [asking(0, f"Which topic has this? {text}", topic, HELPFUL) for text, topic in tickets(1, 60)]
+    rows += [asking(0, text, answer, HELPFUL) for text, answer in chats(9, 60)]
+    for slot, claimed in (("mine", False), (" ", True)):
+        (proposal,) = found_in([*rows, asking(0, f"Which topic has this? {slot}", "none", "You are a poet.")]).proposals
+        assert bool(proposal.claims.match.user_templates) is claimed
+
+
+def test_training_serving_and_discovery_see_the_same_text(mixed, trained, tmp_path, monkeypatch):
+    """From the section, as it is read from the file, to the text in each place."""
+    proposal = mixed[0].proposals[0]
+    (tmp_path / "insource.toml").write_text(proposal.section(), encoding="utf-8")
+    task = load(tmp_path / "insource.toml").tasks[proposal.name]
+    rows = sorted(int(row) for wording in proposal.wordings for row in wording.rows)
+    examples = [mixed[1][row] for row in rows]
+    modelled = []
+    monkeypatch.setattr(finding, "model", lambda texts, *rest: modelled.append(texts))
+    found_in(mixed[1])
+    done = trained(examples, task)
+    manifest = json.loads((done.artifact / "manifest.json").read_text())
+    served = InputSettings.from_json(manifest["inputs"])
+    seen = [served.text_of(each.request) for each in examples]
+    assert modelled[0] == list(done.snapshot.texts) == seen
+    said = [each.request.messages[-1].text for each in examples]
+    assert {" ".join(text.replace(slot, "").split()) for text, slot in zip(said, seen, strict=True)} == {
+        "", "Which topic has this ticket? One word only.", "Name the topic of the ticket above."
+    }  # fmt: skip
 
 
 def test_a_lone_surrogate_cannot_be_claimed():

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from insource.cascade.template import follows
 from insource.config.template import literals as read_template
+from insource.inputs import slots_of
 from insource.training.discovery import prefixes, templates
 from insource.training.discovery.matching import template_text
-from insource.training.discovery.templates import fixed_texts, mine, slots_of
+from insource.training.discovery.templates import fixed_texts, mine
 from insource.training.discovery.tokens import ends_alike, tokens_of, words_in
 from tests.training.discovery_logs import chats, tickets
 

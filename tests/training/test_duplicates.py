@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insource.training.duplicates import near_duplicate_groups
-from insource.training.splits import folds, places
+from insource.training.splits import FOLDS, folds, places
 
 WORDS = st.sampled_from("where is my card the refund was not sent again please".split())
 TEXTS = st.lists(st.lists(WORDS, max_size=14).map(" ".join), min_size=1, max_size=25)
@@ -75,7 +75,7 @@ def test_no_group_straddles_a_split_or_a_fold(texts, seed):
 def test_control_places_by_row_would_straddle():
     groups = near_duplicate_groups(["where is my card"] * 50)
     assert len(np.unique(folds(groups, 0))) == 1
-    assert len(np.unique(folds(np.arange(50), 0))) == 5
+    assert len(np.unique(folds(np.arange(50), 0))) == FOLDS
 
 
 def test_given_groups_join_texts_that_have_nothing_in_common():

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from insource.backends.onnx import Trunk
 from insource.errors import DataError
 from insource.training.base_models import from_folder
-from insource.training.encoder_graph import build_trunk
+from insource.training.encoder_graph import build_trunk, read_layers
 from insource.training.encoder_weights import quantise
 from insource.training.tiny_encoder import HIDDEN, write_tiny_base
 
@@ -19,7 +19,7 @@ TEXTS = ["where is my card?", "lost", "", "a, b. c!", "the card is lost and nobo
 
 
 def reference(folder: Path, ids: tuple[int, ...], heads: int = 4, pooling: str = "mean") -> np.ndarray:
-    """BERT (Devlin et al. 2019) in float64 and as few lines as it takes; then pooling and length 1."""
+    """BERT (Devlin et al. 2019) in float64 and as few lines as it takes; then the blocks, each of length 1."""
     tensors = {name: value.astype(np.float64) for name, value in load_file(folder / "model.safetensors").items()}
 
     def dense(name, x):
@@ -36,7 +36,7 @@ def reference(folder: Path, ids: tuple[int, ...], heads: int = 4, pooling: str =
     x = tensors["embeddings.word_embeddings.weight"][list(ids)]
     x = x + tensors["embeddings.position_embeddings.weight"][: len(ids)]
     x = norm("embeddings.LayerNorm", x + tensors["embeddings.token_type_embeddings.weight"][0])
-    layer = 0
+    layer, means = 0, []
     while f"encoder.layer.{layer}.output.dense.weight" in tensors:
         name = f"encoder.layer.{layer}"
         query, key, value = (split(dense(f"{name}.attention.self.{part}", x)) for part in ("query", "key", "value"))
@@ -49,8 +49,24 @@ def reference(folder: Path, ids: tuple[int, ...], heads: int = 4, pooling: str =
         active = wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2)))
         x = norm(f"{name}.output.LayerNorm", x + dense(f"{name}.output.dense", active))
         layer += 1
-    pooled = x.mean(0) if pooling == "mean" else x[0]
-    return pooled / np.linalg.norm(pooled)
+        means.append(x.mean(0))
+    blocks = [means[number - 1] for number in read_layers(layer)]
+    blocks[-1] = x.mean(0) if pooling == "mean" else x[0]
+    return np.concatenate([block / np.linalg.norm(block) for block in blocks])
+
+
+@pytest.mark.parametrize(("layers", "read"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (6, (2, 4, 6)), (12, (4, 8, 12))])
+def test_an_encoder_is_read_after_each_third_of_its_layers(tmp_path, layers, read):
+    assert read_layers(layers) == read
+    if layers <= 3:
+        base = write_tiny_base(tmp_path / "base", layers=layers)
+        build_trunk(base, tmp_path / "trunk", "fp32")
+        trunk = Trunk.load(tmp_path / "trunk")
+        expected = reference(base.folder, trunk.tokens("lost card").ids)
+        np.testing.assert_allclose(trunk.embed_one("lost card"), expected, atol=1e-5)
+        assert trunk.blocks == len(read) and np.array_equal(
+            trunk.sentence_one("lost card"), trunk.embed_one("lost card")[-HIDDEN:]
+        )
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -89,7 +105,7 @@ def test_int8_stays_near_fp32_and_is_smaller(tmp_path):
     for precision in ("fp32", "int8"):
         build_trunk(base, tmp_path / precision, precision)
         vectors[precision] = Trunk.load(tmp_path / precision).embed(TEXTS)
-    cosine = (vectors["fp32"] * vectors["int8"]).sum(1)
+    cosine = (vectors["fp32"] * vectors["int8"]).reshape(len(TEXTS), -1, HIDDEN).sum(2)
     assert cosine.min() > 0.99
     assert (vectors["fp32"] != vectors["int8"]).any()
     sizes = {name: (tmp_path / name / "model.onnx").stat().st_size for name in vectors}

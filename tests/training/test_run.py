@@ -72,7 +72,7 @@ def test_strict_certifies_on_rows_that_were_not_learned_from(trained, examples, 
 
 def test_strict_scores_come_from_the_serving_backend(trained, examples, home):
     done = trained(examples(900, noise=0.02, told=0.25), method="strict")
-    split = _split(done.snapshot, Recipe("linear", "strict"))
+    split = _split(done.snapshot, Recipe("linear", "strict"), 900, 0)
     specialist = served(home, done.version)
     answered = specialist.answer_texts([done.snapshot.texts[row] for row in split.calibrate])
     accepted = [score >= done.version.calibration.threshold for _, score in answered]
@@ -208,7 +208,7 @@ def test_only_rows_to_learn_from_choose_the_precision(examples):
     """The rows that certify and test have no say in what is trained."""
     snapshot = take_snapshot(examples(200), InputSettings())
     recipe = Recipe("encoder-frozen", "strict")
-    split = _split(snapshot, recipe)
+    split = _split(snapshot, recipe, 200, 0)
     shown = []
 
     class Watching:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.config.template import user_literals
 from insource.errors import DataError
+from insource.inputs import InputSettings
 from insource.training.develop import Promise
 from insource.training.discovery.answer_kinds import AnswerKind, Answers, answers_of
 from insource.training.discovery.figures import Prices, days_of, repetition_of, volume_of
@@ -25,7 +27,7 @@ from insource.training.discovery.siblings import rejoined
 from insource.training.discovery.templates import FEWEST_WORDS
 from insource.training.discovery.tokens import ends_alike, words_in
 from insource.training.discovery.wordings import VARIED, SchemaOf, Wording, group, text_of_user
-from insource.types import Example, Request
+from insource.types import Example, Request, Task
 
 PROFILE_ROWS = 3_000
 READ_FOR_REPEATS = 50_000
@@ -150,7 +152,7 @@ def _jobs(
     samples = []
     for number in closed:
         wording, answers = wordings[number], kinds[number]
-        texts, labels = _labelled([wording], examples, answers, ROWS)
+        texts, labels = _labelled([wording], examples, answers, ROWS, wording.variable)
         samples.append(Sample(_bare(texts), labels, answers, _around(wording), wording.frame.task))
     return [[closed[place] for place in job] for job in merged(samples, say("comparing wordings"))]
 
@@ -172,17 +174,21 @@ def _around(wording: Wording) -> tuple[str, ...] | None:
 
 
 def _labelled(
-    wordings: Sequence[Wording], examples: Sequence[Example], answers: Answers, most: int
+    wordings: Sequence[Wording],
+    examples: Sequence[Example],
+    answers: Answers,
+    most: int,
+    seen: Callable[[str], str | None],
 ) -> tuple[list[str], list[str]]:
-    """Return variable texts and labels of at most `most` requests, evenly spaced over the log."""
-    where = sorted((int(row), number) for number, wording in enumerate(wordings) for row in wording.rows)
+    """Return what is `seen` of texts, and labels, of at most `most` requests, evenly spaced over the log."""
+    where = sorted(int(row) for wording in wordings for row in wording.rows)
     step = max(len(where) / most, 1.0)
     texts, labels = [], []
-    for row, number in (where[int(place * step)] for place in range(int(len(where) / step))):
+    for row in (where[int(place * step)] for place in range(int(len(where) / step))):
         answer = examples[row].answer
         label = None if answer is None else answers.label_of(answer)
         if label is not None:
-            texts.append(wordings[number].variable(text_of_user(examples[row].request) or ""))
+            texts.append(seen(text_of_user(examples[row].request) or "") or "")
             labels.append(label)
     return texts, labels
 
@@ -193,7 +199,9 @@ def _proposal(
     rows = [int(row) for wording in wordings for row in wording.rows]
     raw = [examples[row].answer for row in sorted(rows)]
     answers = answers_of(raw)
-    texts, labels = _labelled(wordings, examples, answers, PROFILE_ROWS)
+    claims = log.claims(wordings)
+    inputs = InputSettings(templates=user_literals(Task(name, match=claims.match)))
+    texts, labels = _labelled(wordings, examples, answers, PROFILE_ROWS, inputs.text_of_user)
     modelled: Modelled | None = None
     why_not: str | None = None
     if answers.space is None:
@@ -211,7 +219,7 @@ def _proposal(
         repetition_of(*_asked(wordings, examples, answers)),
         modelled,
         why_not,
-        log.claims(wordings),
+        claims,
         promise.target_risk,
         promise.confidence_level,
     )

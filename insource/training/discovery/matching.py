@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from insource.training.discovery.templates import Literals, slots_of
-from insource.training.discovery.wordings import TASK_HEADER, Wording
+from insource.config.template import FEWEST_LITERAL_CHARACTERS
+from insource.inputs import in_slots, last_of_user, slots_of
+from insource.training.discovery.templates import Literals
+from insource.training.discovery.wordings import NO_TEMPLATE, TASK_HEADER, Wording
 from insource.types import Example, Match
 
 Claim = tuple[str, str, str]
@@ -43,8 +45,9 @@ class Log:
     def claims(self, wordings: Sequence[Wording]) -> Claims:
         """Return what reaches the wordings of one proposal and no request outside it.
 
-        Each wording gets its most telling claim: system prompt, template, schema, header, model. One that is shared
-        with other requests is no claim. Where there is none the requests have to name the task themselves.
+        Each wording gets its most telling claim: system prompt, template, schema, header, model, and where there is
+        none of these the template of the user's text. One that is shared with other requests is no claim. Where there
+        is none at all the requests have to name the task themselves.
         """
         inside: Counter[Claim] = Counter()
         own: list[Counter[Claim]] = []
@@ -53,6 +56,7 @@ class Log:
             inside.update(own[-1])
         chosen: dict[str, list[Claim]] = {}
         templates: list[str] = []
+        user_templates: list[str] = []
         unreached: list[int] = []
         for number, (wording, counts) in enumerate(zip(wordings, own, strict=True)):
             template = wording.frame.system_template
@@ -60,14 +64,17 @@ class Log:
                 templates.append(template_text(template))
                 continue
             claim = self._best(len(wording.rows), counts, inside, chosen.get("header", ()))
-            if claim is None:
-                unreached.append(number)
-            else:
+            if claim is not None:
                 chosen.setdefault(claim[0], []).append(claim)
+            elif self._only_user(fixed := _without_full_stop(wording.literals), wordings):
+                user_templates.append(template_text(fixed))
+            else:
+                unreached.append(number)
         named = {kind: tuple(dict.fromkeys(claim[2] for claim in claims)) for kind, claims in chosen.items()}
         headers = tuple(dict.fromkeys((claim[1], claim[2]) for claim in chosen.get("header", ())))
         match = Match(named.get("model", ()), named.get("system_prompt", ()), headers,
-                      tuple(dict.fromkeys(templates)), named.get("schema", ()))  # fmt: skip
+                      tuple(dict.fromkeys(templates)), named.get("schema", ()),
+                      tuple(dict.fromkeys(user_templates)))  # fmt: skip
         return Claims(match, tuple(unreached))
 
     def _best(
@@ -98,6 +105,18 @@ class Log:
         )
         return next(following, None) is None
 
+    def _only_user(self, literals: Literals, wordings: Sequence[Wording]) -> bool:
+        """Say whether the gateway can match the template, and only requests of these wordings fill it."""
+        if literals == NO_TEMPLATE or sum(map(len, literals)) < FEWEST_LITERAL_CHARACTERS:
+            return False
+        rows = {int(row) for wording in wordings for row in wording.rows}
+        filling = (
+            number
+            for number, example in enumerate(self._examples)
+            if number not in rows and (text := last_of_user(example.request)) and in_slots(text, literals)
+        )
+        return expressible("".join(literals)) and next(filling, None) is None
+
     def _of(self, number: int) -> list[Claim]:
         request = self._examples[number].request
         found = [
@@ -116,7 +135,13 @@ class Log:
 
 
 _HEADER = re.compile(r"[a-z0-9_-]{1,64}")
+_ENDS = frozenset(".!?…。！？")
 _ORDER = ("system_prompt", "schema", "header", "model")
+
+
+def _without_full_stop(literals: Literals) -> Literals:
+    """Return a template without the sign that ends a sentence after its last slot: that is the data's own."""
+    return (*literals[:-1], "") if literals[-1] in _ENDS and len(literals) > 1 else literals
 
 
 def expressible(text: str) -> bool:

@@ -77,11 +77,13 @@ class Proposal:
         if self.claims.unreached:
             rows = sum(len(self.wordings[number].rows) for number in self.claims.unreached)
             notes.append(
-                f"{rows:,} of them can only be told by the user's text, which the gateway does not match: let the "
-                f'client send the header x-insource-task: {self.name}, or ask for the model "task:{self.name}"'
+                f"{rows:,} of them share all that match could tell them by with other requests: let the client "
+                f'send the header x-insource-task: {self.name}, or ask for the model "task:{self.name}"'
             )
-            templates = [template_text(self.wordings[number].literals) for number in self.claims.unreached]
-            notes += [f"  {_commented((text,))}" for text in templates]
+            fixed = [self.wordings[number].literals for number in self.claims.unreached]
+            notes += [f"  {_commented((template_text(each),))}" for each in fixed if each != NO_TEMPLATE]
+        if self.claims.match.user_templates:
+            notes.append("match.user_template goes by what the user's message says; the specialist sees its slots")
         space = self.answers.space
         if space is not None:
             seen = sum(space.counts)
@@ -156,6 +158,7 @@ def match_lines(match: Match) -> list[str]:
         ("system_prompt", match.system_prompts),
         ("system_template", match.system_templates),
         ("schema", match.schemas),
+        ("user_template", match.user_templates),
     )
     lines = [f"match.{key} = {_value(values)}" for key, values in named if values]
     if match.headers:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from insource.inputs import slots_of
 from insource.training.discovery.prefixes import branches
 from insource.training.discovery.tokens import PIECE, ends_alike, tokens_of, without_strays, words_in
 
@@ -42,27 +43,6 @@ def mine(texts: Sequence[str], support: int) -> list[Literals]:
     fewest = max(min(support, 10), support * len(sample) // max(len(texts), 1))
     found = {literals for group in _groups(sample, fewest) if (literals := fixed_texts(group)) is not None}
     return sorted(found, key=lambda literals: (-sum(map(len, literals)), literals))
-
-
-def slots_of(text: str, literals: Literals) -> list[str] | None:
-    """Return what stands in the slots where a text follows a template, else None; linear in the text's length.
-
-    Each fixed text in the middle is taken where it comes first, as the gateway does with the templates of system
-    prompts. A slot holds one character or more.
-    """
-    head, tail = literals[0], literals[-1]
-    end = len(text) - len(tail)
-    if not text.startswith(head) or not text.endswith(tail) or end <= len(head):
-        return None
-    slots, place = [], len(head)
-    for literal in literals[1:-1]:
-        there = text.find(literal, place + 1, end - 1)
-        if there < 0:
-            return None
-        slots.append(text[place:there])
-        place = there + len(literal)
-    slots.append(text[place:end])
-    return slots if place < end else None
 
 
 def fixed_texts(texts: Sequence[str], fewest_words: int = FEWEST_WORDS) -> Literals | None:

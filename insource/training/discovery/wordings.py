@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from insource.training.discovery.templates import SAMPLE, Literals, fixed_texts, mine, slots_of
+from insource.inputs import last_of_user, slots_of
+from insource.training.discovery.templates import SAMPLE, Literals, fixed_texts, mine
 from insource.types import Example, Request
 
 NO_TEMPLATE: Literals = ("", "")
@@ -90,7 +91,7 @@ def support_for(requests: int) -> int:
 
 def text_of_user(request: Request) -> str | None:
     """Return the user's last text, whole; None where there is none."""
-    text = next((message.text for message in reversed(request.messages) if message.role == "user"), None)
+    text = last_of_user(request)
     return text if text and not text.isspace() else None
 
 

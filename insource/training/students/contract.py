@@ -38,8 +38,12 @@ class Student(Protocol):
         """Return the texts as this family learns from them."""
         ...
 
-    def fit(self, prepared: Any, rows: Rows, classes: Classes, n_classes: int) -> Self:
-        """Learn from the given rows of `prepared`, whose answers are `classes` (as long as `rows`)."""
+    def fit(self, prepared: Any, rows: Rows, classes: Classes, n_classes: int, start: Self | None = None) -> Self:
+        """Learn from the given rows of `prepared`, whose answers are `classes` (as long as `rows`).
+
+        `start` has learned the same answers from other rows of `prepared`: it may save time, and changes no result by
+        more than the fit's own tolerance.
+        """
         ...
 
     def probabilities(self, prepared: Any, rows: Rows) -> Probabilities:

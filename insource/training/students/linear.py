@@ -20,7 +20,7 @@ from insource.backends.linear import LinearEngine
 from insource.backends.ngrams import VERSION, ngrams
 from insource.errors import DataError
 from insource.training.students.contract import Classes, Probabilities, Progress, Rows
-from insource.training.students.logistic import fit_logistic
+from insource.training.students.logistic import Matrix, fit_logistic
 
 STRENGTH = 15.0
 MOST_WEIGHTS = 4_000_000
@@ -80,15 +80,18 @@ class LinearStudent:
             progress(len(texts), len(texts))
         return Counts(words.block(), characters.block())
 
-    def fit(self, prepared: Counts, rows: Rows, classes: Classes, n_classes: int) -> Self:
+    def fit(self, prepared: Counts, rows: Rows, classes: Classes, n_classes: int, start: Self | None = None) -> Self:
         """Choose the n-grams, weigh them by the training rows, and fit the regression."""
         seen = [np.bincount(block.counts[rows].indices, minlength=len(block.names)) for block in _blocks(prepared)]
         every = sum(np.count_nonzero(counts) for counts in seen) * n_classes
         fewest = 1 if every <= self.most_weights else min(2, len(rows))
         self._words_, self._characters_ = (_choose(counts, fewest, len(rows)) for counts in seen)
         self._names_ = (prepared.words.names, prepared.characters.names)
+        begin = None if start is None else (self._weights_of(start), start.bias_)
+        self.weights_: Matrix
+        self.bias_: Matrix
         self.weights_, self.bias_ = fit_logistic(
-            self._vectors(prepared, rows), classes, n_classes, strength=self.strength
+            self._vectors(prepared, rows), classes, n_classes, strength=self.strength, start=begin
         )
         return self
 
@@ -115,6 +118,18 @@ class LinearStudent:
         """Write `linear.safetensors`."""
         self.engine().save(folder)
         return {"ngrams": VERSION, "features": len(self.weights_), "strength": self.strength}
+
+    def _weights_of(self, start: Self) -> NDArray[np.float32]:
+        """Return the weights of `start` on this student's columns, 0 on those that it does not have."""
+        known, parts = np.split(start.weights_, [len(start._words_.columns)]), []
+        for ours, theirs, weights in zip(
+            (self._words_, self._characters_), (start._words_, start._characters_), known, strict=True
+        ):
+            _, here, there = np.intersect1d(ours.columns, theirs.columns, assume_unique=True, return_indices=True)
+            part = np.zeros((len(ours.columns), weights.shape[1]), np.float32)
+            part[here] = weights[there]
+            parts.append(part)
+        return np.vstack(parts)
 
     def _vectors(self, prepared: Counts, rows: Rows) -> Any:
         blocks = [

@@ -48,10 +48,11 @@ class TwoTierStudent:
         """Count the n-grams and embed the texts."""
         return Tiers(self.linear.prepare(texts), self.encoder.prepare(texts, progress))
 
-    def fit(self, prepared: Tiers, rows: Rows, classes: Classes, n_classes: int) -> Self:
+    def fit(self, prepared: Tiers, rows: Rows, classes: Classes, n_classes: int, start: Self | None = None) -> Self:
         """Fit both tiers."""
-        self.linear = self.linear.fresh().fit(prepared.counts, rows, classes, n_classes)
-        self.encoder = self.encoder.fresh().fit(prepared.embeddings, rows, classes, n_classes)
+        first, second = (start.linear, start.encoder) if start else (None, None)
+        self.linear = self.linear.fresh().fit(prepared.counts, rows, classes, n_classes, first)
+        self.encoder = self.encoder.fresh().fit(prepared.embeddings, rows, classes, n_classes, second)
         return self
 
     def probabilities(self, prepared: Tiers, rows: Rows) -> Probabilities:
