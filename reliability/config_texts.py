@@ -120,6 +120,8 @@ WRONG: dict[str, Callable[[str, Random], str | bytes | None]] = {
     "two tasks, one header": _added("[tasks.a]", 'match.header.x-a = "1"', "[tasks.b]", 'match.header.x-a = "1"'),
     "two tasks, one template": _added("[tasks.a]", 'match.system_template = "Say {a} now"', "[tasks.b]",
                                       'match.system_template = "Say {b} now"'),
+    "two tasks, one user's template": _added("[tasks.a]", 'match.user_template = "Say {a} now"', "[tasks.b]",
+                                             'match.user_template = "Say {b} now"'),
     "another task's name": _task('match.model = "task:triage"'),
     "wrong schema": _task('match.schema = "sha256:12"'),
     "unknown trunk": _added("[embeddings.e]", 'trunk = "nowhere"'),

@@ -403,6 +403,7 @@ moderation_safe = 'safe'
 [tasks.a.match]
 header = { X-Team = 'claims' }
 system_template = 'Sort this: {text}'
+user_template = 'Sort that: {text}'
 schema = 'ticket'
 """
     )
@@ -416,7 +417,12 @@ schema = 'ticket'
     assert found.embeddings == {"search": EmbeddingsConfig("search", "base", ("text-embedding-3-small", "search"))}
     assert found.tasks["a"] == Task(
         "a",
-        Match(headers=(("x-team", "claims"),), system_templates=("Sort this: {text}",), schemas=("ticket",)),
+        Match(
+            headers=(("x-team", "claims"),),
+            system_templates=("Sort this: {text}",),
+            schemas=("ticket",),
+            user_templates=("Sort that: {text}",),
+        ),
         sensitivity=Sensitivity.RESTRICTED,
         when_kept=WhenKept.REVIEW,
         tiers=("house",),
@@ -433,7 +439,16 @@ def test_the_table_of_settings_and_the_models_agree():
               "tasks.NAME.require": Require, "tasks.NAME.match": Match, "embeddings.NAME": EmbeddingsConfig,
               "policy": PolicyConfig, "policy.public": Allowed, "policy.internal": Allowed,
               "policy.restricted": Allowed}  # fmt: skip
-    plural = {"default_upstream", "upstream", "model", "system_prompt", "header", "system_template", "schema"}
+    plural = {
+        "default_upstream",
+        "upstream",
+        "model",
+        "system_prompt",
+        "header",
+        "system_template",
+        "schema",
+        "user_template",
+    }
     many = ("gateway", "tasks.NAME", "tasks.NAME.match", "embeddings.NAME")
     others = {"policy": {"public", "internal", "restricted"}, "policy.restricted": {"jurisdictions"}}
     by_section: dict[str, set[str]] = {}

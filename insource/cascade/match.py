@@ -1,7 +1,7 @@
 """Which task a request belongs to, at a cost that does not depend on the number of tasks.
 
-It looks at the model's name, headers, the leading system prompt and the JSON schema asked for. It knows neither
-versions nor backends.
+It looks at the model's name, headers, the leading system prompt, the JSON schema asked for and the user's last
+message. It knows neither versions nor backends.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from insource.cascade.schema import DIGEST_PREFIX, digest, schema_of
-from insource.cascade.template import Template, Templates
+from insource.cascade.template import Template, Templates, fills
 from insource.config.template import literals
 from insource.errors import ConfigError, UnknownTask
+from insource.inputs import last_of_user
 from insource.types import Request, Task
 
 TASK_PREFIX = "task:"
@@ -25,7 +26,10 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The task of a request, and what told: "model", "header", "system_prompt", "system_template" or "schema"."""
+    """The task of a request, and what told.
+
+    That is "model", "header", "system_prompt", "system_template", "schema" or "user_template".
+    """
 
     task: Task
     by: str
@@ -36,7 +40,9 @@ class Matcher:
 
     What names a task comes first: `model = "task:NAME"`, then the task header. Then what the task's `match` lists:
     model, header, exact system prompt, template (the one with more fixed characters first), schema (its digest before
-    its name). Where a request has headers of several tasks, or equally long templates, the first by name gets it.
+    its name). The template of the user's last message comes last: what a user writes takes no request from a task that
+    something else names. Where a request has headers of several tasks, or equally long templates, the first by name
+    gets it.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
@@ -48,6 +54,7 @@ class Matcher:
         self._by_digest: dict[str, Task] = {}
         self._by_schema: dict[str, Task] = {}
         by_literals: dict[tuple[str, ...], Task] = {}
+        by_user: dict[tuple[str, ...], Task] = {}
         for task in self._by_name.values():
             for model in task.match.models:
                 _claim(self._by_model, model, task, f"model {model[:80]!r}")
@@ -58,10 +65,14 @@ class Matcher:
                 _claim(self._by_prompt, prompt, task, f"system prompt {prompt[:80]!r}")
             for template in task.match.system_templates:
                 _claim(by_literals, literals(template, task.name), task, f"system template {template[:80]!r}")
+            for template in task.match.user_templates:
+                fixed = literals(template, task.name, "user template")
+                _claim(by_user, fixed, task, f"user template {template[:80]!r}")
             for schema in task.match.schemas:
                 index = self._by_digest if schema.startswith(DIGEST_PREFIX) else self._by_schema
                 _claim(index, schema, task, f"schema {schema[:80]!r}")
         self._by_template = Templates(Template(fixed, task.name, task) for fixed, task in by_literals.items())
+        self._by_user = Templates(Template(fixed, task.name, task) for fixed, task in by_user.items())
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -80,7 +91,7 @@ class Matcher:
             return Matched(task, "model")
         if self._by_header and (task := self._of_headers(request)) is not None:
             return Matched(task, "header")
-        return self._of_prompt(request) or self._of_schema(request)
+        return self._of_prompt(request) or self._of_schema(request) or self._of_user(request)
 
     def _named(self, name: str) -> Task:
         task = self._by_name.get(name)
@@ -120,6 +131,11 @@ class Matcher:
         if task is None and wanted.name is not None:
             task = self._by_schema.get(wanted.name)
         return Matched(task, "schema") if task is not None else None
+
+    def _of_user(self, request: Request) -> Matched | None:
+        text = last_of_user(request) if self._by_user else None
+        task = self._by_user.find(text, fills) if text else None
+        return Matched(task, "user_template") if task is not None else None
 
 
 def _claim(index: dict[_Key, Task], key: _Key, task: Task, what: str) -> None:

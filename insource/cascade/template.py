@@ -1,4 +1,4 @@
-"""Which template a system prompt follows, at a cost that does not depend on how many templates there are.
+"""Which template a prompt follows, at a cost that does not depend on how many templates there are.
 
 It knows prompts and fixed texts; neither tasks nor requests. Templates are filed by how they begin and how they end,
 whole, so only those that share both with the prompt are compared with it.
@@ -6,13 +6,24 @@ whole, so only those that share both with the prompt are compared with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from insource.cascade.prefixes import Prefixes
+from insource.inputs import in_slots, slots_of
 
 _Owner = TypeVar("_Owner")
+
+
+def follows(prompt: str, literals: Sequence[str]) -> bool:
+    """Say whether a prompt is the fixed texts in their order with one character or more between any two."""
+    return slots_of(prompt, literals) is not None
+
+
+def fills(text: str, literals: Sequence[str]) -> bool:
+    """Say whether a text follows a template with more than blanks in its slots: something for a specialist to see."""
+    return in_slots(text, literals) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +57,9 @@ class Templates(Generic[_Owner]):
     def __bool__(self) -> bool:
         return len(self._filed) > 0
 
-    def find(self, prompt: str) -> _Owner | None:
-        """Return the owner of the most specific template that the prompt follows, or None."""
-        followed = [template for template in self.candidates(prompt) if follows(prompt, template.literals)]
+    def find(self, prompt: str, fits: Callable[[str, Sequence[str]], bool] = follows) -> _Owner | None:
+        """Return the owner of the most specific template that the prompt fits, or None."""
+        followed = [template for template in self.candidates(prompt) if fits(prompt, template.literals)]
         return min(followed, key=lambda template: template.rank).owner if followed else None
 
     def candidates(self, prompt: str) -> Iterator[Template[_Owner]]:
@@ -57,21 +68,3 @@ class Templates(Generic[_Owner]):
         for by_end in self._filed.of(prompt):
             for templates in by_end.of(from_end):
                 yield from templates
-
-
-def follows(prompt: str, literals: Sequence[str]) -> bool:
-    """Say whether a prompt is the fixed texts in their order with one character or more between any two.
-
-    Each text in the middle is taken where it comes first, which leaves the most room for the rest; so no place of the
-    prompt is searched twice, and the cost is linear in its length.
-    """
-    head, *middle, tail = literals
-    place, end = len(head), len(prompt) - len(tail) - 1
-    if end < place or not prompt.startswith(head) or not prompt.endswith(tail):
-        return False
-    for text in middle:
-        found = prompt.find(text, place + 1, end)
-        if found < 0:
-            return False
-        place = found + len(text)
-    return place <= end

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from insource.cli.output import emit, json_option, percent, printable, table
+from insource.cli.prices import price, price_options
 from insource.cli.promises import promised
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ _EPILOG = "\b\nExample:\n  insource discover last-month.jsonl --price-in 2.5 --p
 @click.argument("file", type=click.Path(), metavar="[FILE]", required=False)
 @click.option("--target-risk", type=float, metavar="R", help="Risk that the expected coverage is certified for [0.05].")
 @click.option("--confidence", type=float, metavar="P", help="Confidence level of that [0.95].")
-@click.option("--price-in", metavar="MONEY", help="Price of a million input tokens.")
-@click.option("--price-out", metavar="MONEY", help="Price of a million output tokens.")
-@click.option("--currency", default="USD", show_default=True, help="Currency of the prices.")
+@price_options
 @click.option(
     "--write",
     "folder",
@@ -103,10 +102,9 @@ def _examples(
 
 def _prices(config: Config, chosen: Mapping[str, Any]) -> Prices:
     """Return the prices given, else those of the default upstream."""
-    from insource.cli.backtest import _price
     from insource.training.discovery import Prices
 
-    given = _price(chosen["price_in"], "in"), _price(chosen["price_out"], "out")
+    given = price(chosen["price_in"], "in"), price(chosen["price_out"], "out")
     upstream = config.default_upstream
     if given == (None, None) and upstream is not None:
         return Prices(upstream.price_in, upstream.price_out, upstream.currency)

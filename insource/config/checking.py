@@ -21,7 +21,7 @@ _CHILDREN: dict[Path, dict[str, None]] = {(): dict.fromkeys(SECTIONS)}
 for _path in _BY_PATH:
     for _depth in range(1, len(_path)):
         _CHILDREN.setdefault(_path[:_depth], {})[_path[_depth]] = None
-_FREE_TEXT = (("tasks", "NAME", "match", "system_prompt"), ("tasks", "NAME", "match", "system_template"))
+_FREE_TEXT = tuple(("tasks", "NAME", "match", key) for key in ("system_prompt", "system_template", "user_template"))
 _SHOWN = 60
 
 

@@ -158,6 +158,9 @@ SETTINGS: tuple[Setting, ...] = (
           "Requests with one of these headers, exactly so, belong to the task."),
     _task("match.system_template", texts("a system prompt with {slots}, or a list of them"), (),
           "Requests whose system prompt is one of these with something in each {slot} belong to the task."),
+    _task("match.user_template", texts("a user's message with {slots}, or a list of them"), (),
+          "Requests whose last message of the user is one of these with something in each {slot} belong to the task, "
+          "and its specialist sees what stands in the slots. Whoever writes that message decides whether it matches."),
     _task("match.schema", texts("a JSON schema's name or sha256: digest, or a list of them"), (),
           "Requests that ask for an answer in one of these JSON schemas belong to the task; `insource tasks match` "
           "prints the digests."),

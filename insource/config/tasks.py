@@ -24,6 +24,7 @@ def task_of(name: str, values: Mapping[str, Any], guard: Mapping[str, float]) ->
         values["match.header"],
         values["match.system_template"],
         values["match.schema"],
+        values["match.user_template"],
     )
     plain["upstreams"] = plain.pop("upstream")
     return Task(name, match=match, guard=dict(guard), require=Require(**require), **plain)
@@ -66,6 +67,8 @@ def _claims(task: Task) -> Iterator[tuple[tuple[object, ...], str]]:
         yield ("system prompt", prompt), _shown(prompt)
     for template in task.match.system_templates:
         yield ("system template", literals(template, task.name)), _shown(template)
+    for template in task.match.user_templates:
+        yield ("user template", literals(template, task.name, "user template")), _shown(template)
     for schema in task.match.schemas:
         if schema.startswith("sha256:") and not _DIGEST.fullmatch(schema):
             raise ConfigError(

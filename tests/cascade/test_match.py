@@ -260,3 +260,79 @@ class Searching(Matcher):
 
 def test_a_search_through_the_tasks_would_be_seen():
     assert lookups(Searching(of(10_000)), request(system="no prompt")) > 10_000
+
+
+SORTED = Task("sorted", match=Match(user_templates=("Sort this ticket: {text}",)))
+POLITE = Task("polite", match=Match(user_templates=("Sort this ticket: {text} Thank you.",)))
+
+
+def saying(*texts, system=None):
+    """A conversation in which the user says these, the assistant something between them."""
+    said = [Message("user", text) for text in texts]
+    turns = [turn for text in said for turn in (text, Message("assistant", "Sort this ticket: mine"))][:-1]
+    return Request("r1", (*([Message("system", system)] if system else []), *turns), "gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("sent", "task"),
+    [
+        (saying("Sort this ticket: my card"), "sorted"),
+        (saying("Sort this ticket: my card Thank you."), "polite"),
+        (saying("Sort this ticket: my card Thank you. "), "sorted"),
+        (saying("Sort this ticket: Sort this ticket: x"), "sorted"),
+        (saying("hello", "Sort this ticket: my card"), "sorted"),
+        (saying("Sort this ticket: my card", "thanks"), None),
+        (saying(" Sort this ticket: my card"), None),
+        (saying("Sort this ticket: "), None),
+        (saying("Sort this ticket: \n\t "), None),
+        (saying("Sort this ticket:   Thank you."), "sorted"),
+        (saying("Sort this ticket: {text}"), "sorted"),
+        (saying("say"), None),
+        (saying("x", system="Sort this ticket: y"), None),
+        (Request("r1", (Message("system", "Sort this ticket: y"),)), None),
+        (Request("r1", (Message("user", ({"type": "image_url"},)),)), None),
+        (Request("r1", (Message("user", ({"type": "text", "text": "Sort this ticket: y"},)),)), "sorted"),
+    ],
+)
+def test_the_user_s_last_message_tells_by_its_template(sent, task):
+    """Of tasks that overlap the more specific gets it; slots with nothing but blanks give a specialist nothing."""
+    for tasks in ([SORTED, POLITE], [POLITE, SORTED]):
+        assert told(tasks, sent) == (None if task is None else (task, "user_template"))
+
+
+def test_what_a_user_writes_takes_no_request_from_a_task_that_something_else_names():
+    sent = replace(request("task:triage", {"x-insource-task": "ticket-intent", "x-app": "desk"}, SORTING), fields=CHAT)
+    sent = replace(sent, messages=(sent.messages[0], Message("user", "Sort this ticket: x")))
+    tasks = [*ALL, SORTED]
+    taken_away = [
+        ("triage", {"model": "gpt-4o"}),
+        ("ticket-intent", {"headers": {"x-app": "desk"}}),
+        ("by-header", {"headers": {}}),
+        ("by-template", {"messages": sent.messages[1:]}),
+        ("by-digest", {"fields": {}}),
+        ("sorted", {}),
+    ]
+    for name, left in taken_away:
+        assert told(tasks, sent)[0] == name
+        sent = replace(sent, **left)
+
+
+def test_two_tasks_cannot_claim_the_same_user_s_template():
+    with pytest.raises(ConfigError, match="'sorted' and 'other' both match the user template"):
+        Matcher([SORTED, Task("other", match=Match(user_templates=("Sort this ticket: {another}",)))])
+
+
+def test_messages_are_not_read_where_no_task_goes_by_them():
+    class Unread:
+        def __iter__(self):
+            raise AssertionError("read")
+
+        __reversed__ = __iter__
+
+        def __getitem__(self, place):
+            return Message("user", "x")
+
+    sent = Request("r1", Unread(), "gpt-4o")
+    assert told([TRIAGE, INTENT], sent) is None
+    with pytest.raises(AssertionError, match="read"):
+        told([SORTED], sent)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insource.cascade.prefixes import Prefixes
-from insource.cascade.template import Template, Templates, follows
+from insource.cascade.template import Template, Templates, fills, follows
 from insource.config.template import literals
 from insource.errors import ConfigError
 
@@ -56,6 +56,7 @@ def test_it_agrees_with_the_regular_expression_that_says_the_same(fixed, prompt)
     fixed[1:-1] = [text or "a" for text in fixed[1:-1]]
     expected = re.fullmatch("(.+?)".join(map(re.escape, fixed)), prompt, re.DOTALL) is not None
     assert follows(prompt, fixed) is expected
+    assert fills(prompt, fixed) is expected  # no blanks in it
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,8 @@ def backtracking(prompt, literals):
 
 
 @pytest.mark.parametrize(
-    ("way", "size"), [(follows, 1_000_000), pytest.param(backtracking, 400, marks=pytest.mark.xfail(strict=True))]
+    ("way", "size"),
+    [(follows, 1_000_000), (fills, 1_000_000), pytest.param(backtracking, 400, marks=pytest.mark.xfail(strict=True))],
 )
 def test_a_hostile_prompt_is_read_once(way, size):
     """Half-matches of every text of the template, and none of the last: the steps stay under the prompt's length."""

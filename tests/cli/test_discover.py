@@ -2,8 +2,10 @@
 
 import json
 import random
+import re
 import tomllib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -67,8 +69,9 @@ def test_what_is_shown(run, log):
     assert done.code == 0, done.err
     assert "log.jsonl: 601 requests, 2 proposed tasks" in plain(done.out)
     for part in ("2, closed set", "2, fields: topic", "unknown", "free text: answers come from no closed set",
-                 "How accuracy grows with rows", "Requests without a text of a user: 1.", "x-insource-task: ",
-                 "2 wordings; this section matches 150 of its requests, and no others."):  # fmt: skip
+                 "How accuracy grows with rows", "Requests without a text of a user: 1.",
+                 'match.user_template = "Which desk takes this ticket? One word only.\\n{text}"',
+                 "2 wordings; this section matches 300 of its requests, and no others."):  # fmt: skip
         assert part in plain(done.out)
 
 
@@ -77,8 +80,10 @@ def test_the_sections_pasted_give_every_task_what_they_say(run, log, tmp_path):
     (tmp_path / "insource.toml").write_text("\n".join(each["section"] for each in found["proposals"]))
     matched = json.loads(run("tasks", "match", log, "--json", "-").out)["matched"]
     told = {each["task"]: each["section_matches"] for each in found["proposals"]}
-    assert {row["task"]: row["requests"] for row in matched} == told and set(told.values()) == {150}
-    assert {row["by"] for row in matched} == {"system_prompt", "schema"}
+    by = {(row["task"], row["by"]): row["requests"] for row in matched}
+    assert {name: sum(n for (task, _), n in by.items() if task == name) for name in told} == told
+    assert sorted(told.values()) == [150, 300] and set(by.values()) == {150}
+    assert {way for _, way in by} == {"system_prompt", "user_template", "schema"}
     assert [each["section_matches_others"] for each in found["proposals"]] == [0, 0]
     again = json.loads(run("discover", log, "--json", "-").out)["proposals"]
     assert not set(told) & {each["task"] for each in again}  # names that are taken are not proposed
@@ -92,8 +97,34 @@ def test_the_figures_as_json(run, log, tmp_path):
     assert first["spend"] is None and first["currency"] is None
     assert first["per_day"] == pytest.approx(300 / 25)
     assert first["model"]["curve"][-1]["accuracy"] > 0.9 and first["model"]["target_risk"] == 0.05
-    assert {w["matched"] for w in first["wordings"]} == {True, False}
-    assert tomllib.loads(first["section"])["tasks"][first["task"]]["match"]["system_prompt"] == SORT
+    assert {w["matched"] for w in first["wordings"]} == {True}
+    match = tomllib.loads(first["section"])["tasks"][first["task"]]["match"]
+    ask = "Which desk takes this ticket? One word only.\n{text}"  # every text ends with a full stop, which is data
+    assert match == {"system_prompt": SORT, "user_template": ask}
+    assert {w["user_template"] for w in first["wordings"]} == {None, ask + "."}
+
+
+def fields_of(value, path=""):
+    """Every field of a result, by path; of lists those of any entry."""
+    if isinstance(value, dict) and value:
+        return {found for key, inner in value.items() for found in fields_of(inner, f"{path}.{key}" if path else key)}
+    if isinstance(value, list):
+        objects = [each for each in value if isinstance(each, dict)]
+        return {found for each in objects for found in fields_of(each, f"{path}[]")} or {f"{path}[]"}
+    return {path}
+
+
+def test_every_field_is_documented_and_no_other(run, log, lines, tmp_path):
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines[:60]))
+    found = [json.loads(run("discover", path, "--json", "-").out) for path in (log, tmp_path / "few.jsonl")]
+    wording = fields_of(found[0]["proposals"][0]["wordings"][0])
+    seen = set().union(*map(fields_of, found)) - {"proposals[]", "left[]", "proposals[].fields[]"}
+    inside = {f"left[].wording.{field}" for field in wording}
+    assert inside < seen  # the page has them once, for proposals
+    page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text()
+    part = page.split("## `insource discover`\n")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `([\w.\[\]]+)` \|", part, re.MULTILINE)
+    assert sorted(documented) == sorted(seen - inside | {"left[].wording"} | {"proposals[].model"})
 
 
 def test_each_task_can_be_written_and_trained_with(run, log, tmp_path):
