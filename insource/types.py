@@ -161,7 +161,8 @@ class Decision:
     """What was done with one request, and why.
 
     `version`, `digest`, `score` and `threshold` are those of the tier that was asked last; `tier` names it where it
-    is not the specialist but an upstream in the house.
+    is not the specialist but an upstream in the house. `answer` is the number of the specialist's answer in its closed
+    set, where the task keeps contents.
     """
 
     request_id: str
@@ -178,6 +179,7 @@ class Decision:
     detail: str | None = None
     tier: str | None = None
     sensitivity: Sensitivity | None = None
+    answer: int | None = None
 
     @property
     def decider(self) -> str | None:
@@ -208,7 +210,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a decided request: status on the wire, tokens, money, energy and time."""
+    """What became of a decided request: status on the wire, tokens, money, energy and time.
+
+    Of an escalated one whose reference was read, `agrees` says whether the specialist's answer was the same, and, where
+    the task keeps contents, `reference` its number in that specialist's closed set, -1 for one outside.
+    """
 
     request_id: str
     time: datetime
@@ -221,6 +227,8 @@ class Settlement:
     cost_saved: Decimal | None = None
     joules: float | None = None
     detail: str | None = None
+    agrees: bool | None = None
+    reference: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,11 +361,28 @@ class Suspension:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something drifted under the active version: until it is known whether that does harm, all requests are audited.
+
+    `kinds` names what moved, `row` the row of the ledger up to which was read. Under another version it is void.
+    """
+
+    task: str
+    version: int
+    time: datetime
+    kinds: tuple[str, ...]
+    row: int
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """How a task knows its requests, besides `model = "task:NAME"` and the task header, which always match.
 
     `headers` are pairs of a header's name (small letters) and its exact value; `system_templates` are system prompts
-    with {slots}; `schemas` are names, or "sha256:" digests, of the JSON schema asked for.
+    with {slots}, `user_templates` the same for the user's last message; `schemas` are names, or "sha256:" digests, of
+    the JSON schema asked for.
     """
 
     models: tuple[str, ...] = ()
@@ -365,6 +390,7 @@ class Match:
     headers: tuple[tuple[str, str], ...] = ()
     system_templates: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
+    user_templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

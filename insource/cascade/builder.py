@@ -18,7 +18,7 @@ from insource.cascade.choice import Chooser
 from insource.cascade.coin import Coin, coin_rate
 from insource.cascade.refusal import Refusal
 from insource.cascade.shadow import Beside, Dropped, Shadow
-from insource.cascade.tier import Tier
+from insource.cascade.tier import Number, Tier
 from insource.types import SpecialistVersion, Stage, Task
 
 TIER_SECONDS = 30.0
@@ -27,12 +27,16 @@ TIER_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A task's active version with the backend opened for it, or why it could not be opened."""
+    """A task's active version with the backend opened for it, or why it could not be opened.
+
+    `number` gives the number of a label that `normalise` gave.
+    """
 
     version: SpecialistVersion
     specialist: Backend | None
     normalise: Normalise
     refused: Refusal | None = None
+    number: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ def build_task(
     tiers: Sequence[ActiveTier] = (),
     trial: Trial | None = None,
     suspended: bool = False,
+    doubted: bool = False,
     upstream: Backend | None,
     permits: Permits,
     record: Record,
@@ -73,11 +78,12 @@ def build_task(
 
     A trial in canary decides its share of the requests, one in shadow none; of either, as of the active version beside
     it, it is found out what it would say wherever the reference is known. While `suspended` nothing is accepted. For
-    the coin's rate see `coin_rate`; where everything goes up anyway an audit costs nothing, and it picks every request.
+    the coin's rate see `coin_rate`; where everything goes up anyway an audit costs nothing, and it picks every request,
+    as it does while the active version is `doubted`, in a task that is audited at all.
     """
 
     def cascade(specialist: Active | None, standing: Sequence[ActiveTier]) -> Cascade:
-        places = [_tier(specialist, seconds)] if specialist else []
+        places = [_tier(specialist, seconds, numbered=task.content == "full")] if specialist else []
         places += [_tier(tier.active, tier.deadline, tier.name) for tier in standing]
         return Cascade(
             task, tiers=places, upstream=upstream, permits=permits, pacer=pacer, suspended=suspended, clock=clock
@@ -107,6 +113,7 @@ def build_task(
         chooser = shadow = Shadow(chooser, beside, task=task, record=record, opens=owned, dropped=dropped, clock=clock)
         record = shadow.take
     all_up = suspended or all(_threshold(one.version) is None for one in deciding)
+    every = all_up or (doubted and task.audit_rate > 0.0)
     return AuditSample(
         chooser,
         reference=upstream,
@@ -114,7 +121,7 @@ def build_task(
         known=known,
         record=record,
         coin=coin,
-        rate=1.0 if known and free and all_up else coin_rate(task.audit_rate, coverage),
+        rate=1.0 if known and free and every else coin_rate(task.audit_rate, coverage),
         safe=next(iter(task.moderation_safe), None),
         clock=clock,
     )
@@ -142,10 +149,12 @@ def standing_tiers(specialist: SpecialistVersion | None, tiers: Sequence[ActiveT
     return standing
 
 
-def _tier(active: Active, deadline: float, name: str | None = None) -> Tier:
+def _tier(active: Active, deadline: float, name: str | None = None, *, numbered: bool = False) -> Tier:
+    """Return the place of a version; `numbered` where decisions may say which answer it gave, which is content."""
     version = active.version
+    number = active.number if numbered else None
     threshold = _threshold(version)
-    return Tier(active.specialist, threshold, version.version, version.digest, name, active.refused, deadline)
+    return Tier(active.specialist, threshold, version.version, version.digest, name, active.refused, deadline, number)
 
 
 def _threshold(version: SpecialistVersion) -> float | None:

@@ -221,6 +221,7 @@ class Cascade:
             verdict.detail,
             tier.name if tier else None,
             request.sensitivity,
+            tier.numbered(scored) if tier else None,
         )
         return Choice(decision, replace(scored, decision=decision) if scored else None)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from insource.backends.contract import Backend
@@ -16,6 +16,8 @@ from insource.cascade.refusal import Refusal, refusal_of
 from insource.errors import UpstreamTimeout
 from insource.types import Answer, Outcome, Reason, Request
 
+Number = Callable[[str], int]
+"""Gives the number of a label in its closed set; `AnswerSpace.index`."""
 _UNSURE = frozenset({Reason.BELOW_THRESHOLD, Reason.NO_THRESHOLD, Reason.NO_SPECIALIST})
 
 
@@ -25,7 +27,7 @@ class Tier:
 
     `name` is the upstream's, None for the specialist. `threshold` None accepts nothing. `refused` says why the version
     could not be opened. `deadline` is in seconds; it is not kept for a backend that answers inline, as nothing could
-    interrupt that.
+    interrupt that. `number` gives an answer's number in the closed set, where decisions are to say it.
     """
 
     backend: Backend | None
@@ -35,10 +37,17 @@ class Tier:
     name: str | None = None
     refused: Refusal | None = None
     deadline: float | None = None
+    number: Number | None = None
     inline: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inline", self.backend is not None and self.backend.info.inline)
+
+    def numbered(self, answer: Answer | None) -> int | None:
+        """Return the number of an answer, None where it has none or decisions are not to say it."""
+        if self.number is None or answer is None or answer.label is None:
+            return None
+        return self.number(answer.label)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from insource.config import Config
     from insource.store.columns import Feedback
     from insource.store.ledger_reader import LedgerRow
-    from insource.types import SpecialistVersion
+    from insource.types import Decision, SpecialistVersion
 
 _EPILOG = '\b\nExample:\n  insource explain --text "where is my card?" --task triage'
 
@@ -66,8 +66,9 @@ def _recorded(config: Config, request_id: str) -> dict[str, Any]:
             f"The ledger in {config.home} has no request {request_id!r}; the id from a reply's x-insource-request-id "
             "header was expected. Check --home, or explain a text with --text."
         )
-    found: dict[str, Any] = {"request_id": request_id, "steps": _steps(row, gold), "decided_by": None}
     decision = row.decision
+    found: dict[str, Any] = {"request_id": request_id, "steps": _steps(row, gold, _doubted(config, decision)),
+                             "decided_by": None}  # fmt: skip
     if decision.task is None or decision.version is None or decision.score is None:
         return found
     kept = row.content.text if row.content is not None else None
@@ -80,13 +81,28 @@ def _recorded(config: Config, request_id: str) -> dict[str, Any]:
     return {**found, **_decided(config, f"{decision.task}@{decision.version}", kept, recorded=True)}
 
 
-def _steps(row: LedgerRow, gold: Sequence[Feedback]) -> list[str]:
+def _doubted(config: Config, decision: Decision) -> str | None:
+    """Return why every request was audited when this one was decided, None where that was not so."""
+    from insource.cli.opening import open_registry
+    from insource.store.registry import FILE
+
+    everyone = decision.audit_rate == 1.0 and decision.task is not None and decision.version is not None
+    if not everyone or not (config.home / FILE).exists():
+        return None
+    with open_registry(config) as registry:
+        doubt = registry.doubt_at(decision.task or "", decision.version or 0, decision.time)
+    return None if doubt is None else f"in doubt since {doubt.time:%Y-%m-%d %H:%M} UTC ({doubt.who}): {doubt.why}"
+
+
+def _steps(row: LedgerRow, gold: Sequence[Feedback], doubted: str | None) -> list[str]:
     """Tell a decision's way in words."""
     decision, settlement = row.decision, row.settlement
     steps = [f"matched: {f'task {decision.task}' if decision.task else 'no task'}"]
     if decision.audit_rate:
         fell = "picked" if decision.audited else "passed over"
         steps.append(f"audit coin at {decision.audit_rate:g}, before anything was decided: {fell}")
+    if doubted is not None:
+        steps.append(doubted)
     if decision.version is not None:
         steps.append(f"version: {decision.task}@{decision.version}, artifact {(decision.digest or '')[:12]}")
     if decision.score is not None:
@@ -143,7 +159,7 @@ def _decided(config: Config, name: str, text: str, *, recorded: bool) -> dict[st
 
     with Bars() as bars:
         version, specialist = open_version(config, name, bars.say)
-        explanation = specialist.explain(text if recorded else _seen(specialist, text))
+        explanation = specialist.explain(_kept(specialist, text) if recorded else _seen(specialist, text))
     show = specialist.answers.display
     return {
         "decided_by": version.name,
@@ -156,6 +172,12 @@ def _decided(config: Config, name: str, text: str, *, recorded: bool) -> dict[st
         "runner_up_probability": explanation.runner_up_probability,
         "evidence": _evidence(config, version, specialist, explanation.evidence),
     }
+
+
+def _kept(specialist: Specialist, text: str) -> str:
+    """Return what the specialist saw of a request whose text the ledger kept."""
+    seen = specialist.inputs.text_of_kept(text)
+    return text if seen is None else seen
 
 
 def _seen(specialist: Specialist, text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from insource.cli.output import percent, printable
 
 if TYPE_CHECKING:
+    from insource.answers import AnswerSpace
     from insource.config import Config
     from insource.lifecycle.evidence import Evidence
     from insource.lifecycle.steward import Verdict
@@ -25,7 +26,7 @@ def look(config: Config, registry: Registry, name: str) -> dict[str, Any] | None
     from insource.cli.steward import LaterLedger, tasks_of
     from insource.lifecycle.reading import Artifacts, Reading
     from insource.lifecycle.rollout import Rollout
-    from insource.lifecycle.steward import verdict_of
+    from insource.lifecycle.steward import kept_of, verdict_of
     from insource.lifecycle.watching import TaskWatch, standing_of
     from insource.store.artifacts import ArtifactStore
 
@@ -34,9 +35,12 @@ def look(config: Config, registry: Registry, name: str) -> dict[str, Any] | None
     with ExitStack() as opened:
         ledger = opened.enter_context(LaterLedger(config))
         artifacts = Artifacts(ArtifactStore(config.home))
-        watch = TaskWatch(standing_of(registry, tasks_of(config, registry)[name]))
-        watch.read(Reading(ledger, artifacts))
-        found = told(verdict_of(watch, Rollout(), artifacts.unservable))
+        reading = Reading(ledger, artifacts, ledger)
+        standing = standing_of(registry, tasks_of(config, registry)[name])
+        watch = TaskWatch(standing, kept=kept_of(registry, reading, name))
+        watch.read(reading)
+        space = reading.answers(standing.active) if standing.active else None
+        found = told(verdict_of(watch, Rollout(), artifacts.unservable), space)
     proposal = registry.proposal(name)
     return found | {
         "proposed": None if proposal is None else {"version": proposal.version, "to": proposal.to.value,
@@ -45,12 +49,13 @@ def look(config: Config, registry: Registry, name: str) -> dict[str, Any] | None
     }  # fmt: skip
 
 
-def told(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as data; None is unknown, never zero."""
+def told(verdict: Verdict, space: AnswerSpace | None = None) -> dict[str, Any]:
+    """Return a verdict as data; None is unknown, never zero. With the closed set, answers that drift have names."""
+    from insource.lifecycle.drift_told import told_drift
     from insource.lifecycle.rollout import Back, Hold, Step, audits_to_go
 
     standing, evidence, watch, step = verdict.standing, verdict.evidence, verdict.watch, verdict.step
-    task, trial, suspension = standing.task, standing.trial, standing.suspension
+    task, trial, suspension, doubt = standing.task, standing.trial, standing.suspension, standing.doubt
     kinds = {Step: "step", Hold: "hold", Back: "back"}
     return {
         "task": task.name,
@@ -62,13 +67,17 @@ def told(verdict: Verdict) -> dict[str, Any]:
         "candidate": standing.candidate.version if standing.candidate else None,
         "suspended": None if suspension is None
         else {"since": suspension.time, "who": suspension.who, "why": suspension.why},
+        "doubted": None if doubt is None
+        else {"since": doubt.time, "who": doubt.who, "why": doubt.why, "version": doubt.version,
+              "kinds": list(doubt.kinds), "row": doubt.row},
         "next": kinds.get(type(step)),
         "to": {"stage": step.to.value, "share": step.share} if isinstance(step, Step) else None,
         "reasons": list(step.reasons) if isinstance(step, Hold) else [step.why] if step is not None else [],
         "audits_to_verdict": audits_to_go(evidence, task, trial) if evidence is not None and trial else None,
         "evidence": None if evidence is None else _evidence(evidence),
         "risk": _share(watch.risk) if watch else None,
-        "drift": _share(watch.outside) if watch else None,
+        "outside": _share(watch.outside) if watch else None,
+        "drift": told_drift(watch, space) if watch else None,
         "guards": {answer: _share(share) for answer, share in watch.guards.items()} if watch else {},
         "crossed": list(watch.crossed) if watch else [],
         "audits": watch.audits if watch else 0,
@@ -113,10 +122,31 @@ def lines(found: Mapping[str, Any], audits_per_request: float | None = None) -> 
     for answer, guard in (found.get("guards") or {}).items():
         if guard["rows"]:
             yield printable(f"  guard {answer}: {_told(guard)}, limit {percent(guard['limit'])}")
-    if (drift := found.get("drift")) is not None and drift["rows"]:
-        yield f"  references outside the closed set: {_told(drift)}, limit {percent(drift['limit'])}"
+    if (outside := found.get("outside")) is not None and outside["rows"]:
+        yield f"  references outside the closed set: {_told(outside)}, limit {percent(outside['limit'])}"
+    yield from _drift(found)
     yield from _next(found, audits_per_request)
     yield from (printable(f"  ! {flaw}") for flaw in found.get("flaws", ()))
+
+
+def _drift(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where everything stands that may drift, one line for each kind that has rows."""
+    drift = found.get("drift")
+    if drift is None:
+        return
+    window = drift["compared_with"]
+    against = f"compared with its first {window:,} requests" if window else "too few requests to compare with yet"
+    yield f"  drift: {drift['standing']}, {against}"
+    if doubted := found.get("doubted"):
+        yield printable(f"  every request is audited since {doubted['since']:%Y-%m-%d %H:%M} UTC ({doubted['who']}): "
+                        f"{doubted['why']}")  # fmt: skip
+        if drift["audits_in_doubt"]:
+            yield f"  {drift['audits_in_doubt']:,} accepted audits since, {percent(drift['wrong_in_doubt'])} wrong"
+    shown = [each for each in drift["kinds"] if each["rows"]]
+    wide = max((len(each["says"]) for each in shown), default=0)
+    for each in shown:
+        alarm = "ALARM" if each["alarmed_at"] is not None else f"{each['evidence']:5.0%}"
+        yield printable(f"    {each['says']:<{wide}}  {each['rows']:>9,} rows  {alarm}  {each['what']}")
 
 
 def _trial(found: Mapping[str, Any]) -> str:

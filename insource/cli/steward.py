@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from insource.config import Config
     from insource.lifecycle.steward import Steward
     from insource.store.registry import Registry
+    from insource.store.signals import Signal
     from insource.types import Audit, Task
 
 NICENESS = 10
@@ -78,7 +79,7 @@ def open_steward(config: Config, registry: Registry, opened: ExitStack) -> Stewa
 
     ledger = opened.enter_context(LaterLedger(config))
     artifacts = Artifacts(open_artifacts(config))
-    return Steward(lambda: tasks_of(config, registry), registry, Reading(ledger, artifacts),
+    return Steward(lambda: tasks_of(config, registry), registry, Reading(ledger, artifacts, ledger),
                    unservable=artifacts.unservable, now=lambda: datetime.now(UTC))  # fmt: skip
 
 
@@ -110,6 +111,17 @@ class LaterLedger:
         """Return as `LedgerReader.decision`."""
         reader = self._open()
         return None if reader is None else reader.decision(request_id)
+
+    def last_row(self) -> int:
+        """Return as `LedgerReader.last_row`; 0 before there is a ledger."""
+        reader = self._open()
+        return 0 if reader is None else int(reader.last_row())
+
+    def signals(self, task: str, *, after: int = 0, until: int) -> Iterator[Signal]:
+        """Yield as `LedgerReader.signals`."""
+        reader = self._open()
+        if reader is not None:
+            yield from reader.signals(task, after=after, until=until)
 
     def __enter__(self) -> LaterLedger:
         return self

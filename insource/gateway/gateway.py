@@ -117,13 +117,14 @@ class Gateway:
         self.report_versions()
 
     def report_versions(self) -> None:
-        """Set the gauges of what serves: active version, trial, its share, and suspension."""
+        """Set the gauges of what serves: active version, trial, its share, suspension and doubt."""
         for name, stack in self.generation.serving.snapshot.stacks.items():
             trial, standing = stack.trial, stack.standing
             self.metrics.set("insource_active_version", stack.version.version if stack.version else 0, task=name)
             self.metrics.set("insource_trial_version", trial.version if trial else 0, task=name)
             self.metrics.set("insource_canary_share", trial.share if trial else 0.0, task=name)
             self.metrics.set("insource_task_suspended", int(standing is not None and standing.suspended), task=name)
+            self.metrics.set("insource_task_doubted", int(standing is not None and standing.doubted), task=name)
 
     async def count_reviews(self) -> None:
         """Set the gauge of requests that wait for a person; it stays where the registry does not say."""

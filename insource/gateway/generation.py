@@ -100,6 +100,7 @@ class Generation:
             tiers=opening.tiers,
             trial=opening.trial,
             suspended=opening.suspended,
+            doubted=opening.doubted,
             upstream=upstream,
             permits=permits,
             record=partial(self._recorder.found, task),

@@ -78,6 +78,10 @@ TABLE: dict[str, Named] = {
     "insource_task_suspended": Named(
         Gauge, "1 while nothing of the task is accepted, 0 else.", ("task",), across="livemostrecent"
     ),
+    "insource_task_doubted": Named(
+        Gauge, "1 while every request of the task is audited, as something drifted, 0 else.", ("task",),
+        across="livemostrecent",
+    ),
     "insource_shadow_audits_total": Named(
         Counter, "Audits of versions beside the one that decided the request.", ("task", "agrees")
     ),

@@ -21,6 +21,7 @@ from insource.gateway.recorder import Energy
 from insource.gateway.serving import Versions
 from insource.gateway.spans import NO_SPANS, Spans
 from insource.policy.sensitivity import Check
+from insource.store.doubts import KeptWatch
 from insource.store.ledger_reader import LedgerReader
 from insource.store.reviews import Review
 from insource.store.stages import Proposal
@@ -67,6 +68,10 @@ class Rollout(Protocol):
 
     def proposal(self, task: str) -> Proposal | None:
         """The step that waits for a person."""
+        ...
+
+    def kept_watch(self, task: str) -> KeptWatch | None:
+        """What was watched of the version that serves."""
         ...
 
 

@@ -20,6 +20,7 @@ from insource.errors import StoreError
 from insource.gateway.metrics import Metrics
 from insource.gateway.money import MeanCost, cost_of
 from insource.gateway.spans import Spans, Token
+from insource.gateway.stack import NOT_COMPARED, Compared
 from insource.inputs import text_of
 from insource.policy.member import Attempt
 from insource.store.columns import Feedback
@@ -114,10 +115,12 @@ class Recorder:
         seconds: float = 0.0,
         detail: str | None = None,
         attempts: int | None = None,
+        compared: Compared = NOT_COMPARED,
     ) -> None:
         """Record what became of a request; `seconds` is how long what served it took, `reply` the upstream's.
 
-        `attempts` is how often upstreams were asked, None where none was.
+        `attempts` is how often upstreams were asked, None where none was; `compared` what the reply said of the
+        specialist's answer.
         """
         decision = exchange.choice.decision
         accepted = decision.outcome is Outcome.ACCEPTED
@@ -134,6 +137,8 @@ class Recorder:
             cost_saved=self._saved(decision),
             joules=self._energy(served_by, seconds),
             detail=detail,
+            agrees=compared.agrees,
+            reference=compared.reference,
         )
         self._count(exchange, settlement)
         self._spans.end(exchange.token, decision, settlement, attempts=attempts)

@@ -142,6 +142,7 @@ class Relaying:
             status,
             self._served_by,
             reply=reply,
+            compared=self._stack.compared(self._exchange.choice, reply),
             seconds=perf_counter() - self._began,
             detail=detail,
             attempts=self._attempts,

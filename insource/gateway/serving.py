@@ -17,7 +17,7 @@ from insource.cascade.builder import ActiveTier, Trial, standing_tiers
 from insource.cascade.match import Matcher
 from insource.gateway.loading import Identity, Loading, Opened, OpenSpecialist, Refused, identity
 from insource.gateway.stack import BuildStack, Opening, Snapshot, Stack, Standing, tier_names
-from insource.types import SpecialistVersion, Suspension, Task
+from insource.types import Doubt, SpecialistVersion, Suspension, Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class Versions(Protocol):
 
     def suspension(self, task: str) -> Suspension | None:
         """The suspension that stands."""
+        ...
+
+    def doubt(self, task: str) -> Doubt | None:
+        """The doubt that stands about the version that serves."""
         ...
 
     def changed(self) -> int:
@@ -143,9 +147,10 @@ class Serving:
             if task is None and active.get(name) is None and trial is None:
                 continue
             suspended = known and self._versions.suspension(name) is not None
+            doubted = known and self._versions.doubt(name) is not None
             task, configured = task or Task(name), task is not None
             tiers = tuple(active.get(tier) for tier in tier_names(task))
-            found.append(Standing(task, active.get(name), tiers, trial, suspended, configured))
+            found.append(Standing(task, active.get(name), tiers, trial, suspended, doubted, configured))
         return found
 
     def _missing(self) -> list[tuple[SpecialistVersion, Backend | None]]:
@@ -239,7 +244,7 @@ class Serving:
         active = opened(standing.active) if standing.active is not None else None
         tried = opened(standing.trial) if standing.trial is not None else None
         trial = Trial(tried.version, tried.specialist, tried.normalise, tried.refused) if tried is not None else None
-        opening = Opening(active, tuple(tiers), trial, standing.suspended)
+        opening = Opening(active, tuple(tiers), trial, standing.suspended, standing.doubted)
         chooser = self._build(task, opening)
         await chooser.__aenter__()
         return Stack(standing, opening, chooser)

@@ -9,17 +9,20 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
+from insource.backends.reply import Reply
 from insource.cascade.builder import Active, ActiveTier, Trial
-from insource.cascade.choice import Chooser
+from insource.cascade.choice import Choice, Chooser
 from insource.cascade.match import Matcher
 from insource.gateway.loading import Identity, identity
-from insource.types import Request, SpecialistVersion, Task
+from insource.types import Outcome, Request, SpecialistVersion, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the registry says of a task: the active version, that of each tier, the trial, and whether it is suspended.
+    """What the registry says of a task: the active version, that of each tier, the trial, and whether it is suspended
+    or its active version doubted.
 
     `configured` says whether the task stands in the configuration.
     """
@@ -29,6 +32,7 @@ class Standing:
     tiers: tuple[SpecialistVersion | None, ...] = ()
     trial: SpecialistVersion | None = None
     suspended: bool = False
+    doubted: bool = False
     configured: bool = True
 
     @property
@@ -40,7 +44,7 @@ class Standing:
     def key(self) -> tuple[object, ...]:
         """What tells one stack from another."""
         placed = [version and (identity(version), version.stage, version.share) for version in self.versions]
-        return (self.suspended, *placed)
+        return (self.suspended, self.doubted, *placed)
 
     def identities(self) -> Iterator[Identity]:
         """Give the versions there are."""
@@ -55,7 +59,19 @@ class Opening:
     tiers: tuple[ActiveTier, ...] = ()
     trial: Trial | None = None
     suspended: bool = False
+    doubted: bool = False
 
+
+class Compared(NamedTuple):
+    """Whether the specialist's answer was the reference of an escalated request, and that reference's number."""
+
+    agrees: bool | None = None
+    reference: int | None = None
+
+
+NOT_COMPARED = Compared()
+OUTSIDE = -1
+"""The number of a reference outside the closed set."""
 
 BuildStack = Callable[[Task | None, Opening], Chooser]
 """Nests the stack of a task (None: of no task)."""
@@ -92,6 +108,23 @@ class Stack:
         spaces = [one for one in (self._opening.active, self._opening.trial) if one is not None and one.specialist]
         labels = [one.normalise(answer) for one in spaces]
         return next((label for label in labels if label is not None), None) if labels else answer
+
+    def compared(self, choice: Choice, reply: Reply | None) -> Compared:
+        """Hold what the specialist said of an escalated request against the reference in its reply."""
+        decision, scored = choice.decision, choice.scored
+        if scored is None or decision.tier is not None or decision.outcome is not Outcome.ESCALATED:
+            return NOT_COMPARED
+        active, trial = self._opening.active, self._opening.trial
+        spoke = next(
+            (one for one in (active, trial) if one is not None and one.version.version == decision.version), None
+        )
+        if spoke is None or reply is None or reply.status != 200 or reply.content is None:
+            return NOT_COMPARED
+        label = spoke.normalise(reply.content)
+        number = None
+        if spoke.number is not None and self.task is not None and self.task.content == "full":
+            number = OUTSIDE if label is None else spoke.number(label)
+        return Compared(label == scored.label, number)
 
     def __enter__(self) -> None:
         """Keep the stack open for one request."""

@@ -1,6 +1,6 @@
 """`GET /v1/insource/tasks`: how each task stands in its rollout, by the registry alone.
 
-It reads and renders; it knows no ledger, so that the figures of evidence are not here.
+It reads and renders; it knows no ledger, so that of the figures only those of drift are here, as the steward kept them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from insource.gateway.parts import Registry
+from insource.store.doubts import KeptWatch
 from insource.types import SpecialistVersion, Task
 
 
@@ -16,6 +17,7 @@ def told_task(registry: Registry, task: Task) -> dict[str, Any]:
     versions = registry.versions(task.name)
     active, trial = registry.active(task.name), registry.trial(task.name)
     suspension, proposal = registry.suspension(task.name), registry.proposal(task.name)
+    doubt, kept = registry.doubt(task.name), registry.kept_watch(task.name)
     ahead = trial or active or (versions[-1] if versions else None)
     return {
         "name": task.name,
@@ -28,6 +30,17 @@ def told_task(registry: Registry, task: Task) -> dict[str, Any]:
         "suspension": None
         if suspension is None
         else {"since": suspension.time.isoformat(), "who": suspension.who, "why": suspension.why},
+        "doubt": None
+        if doubt is None
+        else {
+            "version": doubt.version,
+            "since": doubt.time.isoformat(),
+            "kinds": list(doubt.kinds),
+            "row": doubt.row,
+            "who": doubt.who,
+            "why": doubt.why,
+        },
+        "drift": _told_drift(kept, active),
         "proposal": None
         if proposal is None
         else {
@@ -40,6 +53,13 @@ def told_task(registry: Registry, task: Task) -> dict[str, Any]:
         },
         "versions": [_told_version(version) for version in versions],
     }
+
+
+def _told_drift(kept: KeptWatch | None, active: SpecialistVersion | None) -> dict[str, Any] | None:
+    """Return what the steward kept of the active version, and of when it is."""
+    if kept is None or active is None or kept.told.get("version") != active.version:
+        return None
+    return {"row": kept.row, "at": kept.time.isoformat(), **kept.told}
 
 
 def _told_version(version: SpecialistVersion) -> dict[str, Any]:

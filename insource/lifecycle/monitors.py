@@ -1,15 +1,20 @@
-"""Watching the version that serves: its risk, its guards and the form of the references, row by row.
+"""Watching the version that serves: its risk, its guards, the form of the references, and what drifts, row by row.
 
-It knows audits in the order of the ledger and says what is crossed; suspending is the steward's business.
+It knows rows in the order of the ledger and says what is crossed or doubted; what follows is the steward's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from insource.lifecycle.drift_watch import DriftWatch
 from insource.lifecycle.evidence import FAILURES, REMEMBERED, Row, accepts
-from insource.lifecycle.watched import Share, Watched
+from insource.lifecycle.watched import Counted, Share, Watched, testable
+from insource.risk.drift import Drift, Kind, Standing
+from insource.risk.drift_risk import RiskFigures
+from insource.store.signals import Signal
 from insource.types import Reason, Stage, Task
 
 OUTSIDE = 0.05
@@ -22,34 +27,44 @@ NO_ANSWER = (*FAILURES, Reason.SPECIALIST_SLOW.value)
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What the monitors of one version have seen since they began; `crossed` says what is shown to be wrong."""
+    """What the monitors of one version have seen since they began; `crossed` says what is shown to be wrong.
+
+    `drift` is where everything stands that may drift, compared with the first `window` requests, 0 for none yet.
+    """
 
     version: int
     risk: Share
     outside: Share
+    drift: Drift
     guards: Mapping[str, Share] = field(default_factory=dict)
     crossed: tuple[str, ...] = ()
     audits: int = 0
     scored: int = 0
     accepts: int = 0
+    window: int = 0
 
 
 class Monitors:
     """Watches one version of a task from a point on. While the task is suspended, nothing is crossed any further.
 
     Every audit of the version counts, whichever arm of a canary answered: it is what the version would accept that the
-    promise is about.
+    promise is about. Risk and form cross as `risk.drift` has it, guards beside it, each by what it has seen lately; the
+    sequences over all that was seen are for what lifts a suspension.
     """
 
     def __init__(self, task: Task, version: int) -> None:
         self.version = version
-        self._task = task
+        self.task = task
         level = task.confidence_level
-        self._risk = Watched(task.target_risk, level, changes=True)
-        self._outside = Watched(OUTSIDE, level, changes=True)
+        self._drift = DriftWatch(version, testable(task.target_risk), level, outside=OUTSIDE)
+        self._risk, self._outside = Counted(task.target_risk, level), Counted(OUTSIDE, level)
         self._guards = {answer: Watched(limit, level, changes=True) for answer, limit in task.guard.items()}
         self._seen: dict[str, None] = {}
         self._audits = self._scored = self._accepts = 0
+
+    def signal(self, signal: Signal) -> None:
+        """Take what one row says of drift."""
+        self._drift.take(signal)
 
     def take(self, row: Row) -> None:
         """Count one audit of any version of the task; those of others are passed over."""
@@ -60,23 +75,26 @@ class Monitors:
         if len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
         self._audits += 1
-        outside = outside_of(row)
+        outside, wrong = outside_of(row), None
         if outside is not None:
             self._outside.take(outside)
-        if audit.agrees is None:
-            return
-        self._scored += 1
-        accepted = accepts(audit)
-        self._accepts += accepted
-        if accepted:
-            self._risk.take(not audit.agrees)
-        if row.label in self._guards:
-            self._guards[row.label].take(accepted and not audit.agrees)
+        if audit.agrees is not None:
+            wrong = self._compared(row, agrees=audit.agrees)
+        self._drift.audit(wrong=wrong, outside=outside)
+
+    def flush(self) -> None:
+        """Have all that was taken looked at."""
+        self._drift.flush()
 
     @property
     def crossed(self) -> bool:
         """Whether anything is."""
-        return self._risk.crossed or self._outside.crossed or any(guard.crossed for guard in self._guards.values())
+        return self._drift.standing is Standing.CROSSED or any(guard.crossed for guard in self._guards.values())
+
+    @property
+    def doubted(self) -> bool:
+        """Whether something drifted of which it is not known yet whether it does harm."""
+        return self._drift.standing is Standing.DOUBT
 
     @property
     def recertified(self) -> bool:
@@ -90,19 +108,53 @@ class Monitors:
 
     def watch(self) -> Watch:
         """Return the figures so far."""
-        risk, outside = self._risk.figures(), self._outside.figures()
+        drift, window = self._drift.drift(), self._drift.window
+        risk = self._risk.figures(crossed=Kind.RISK in drift.alarms)
+        outside = self._outside.figures(crossed=Kind.FORM in drift.alarms)
         guards = {answer: watched.figures() for answer, watched in self._guards.items()}
-        target = self._task.target_risk
         crossed = []
         if risk.crossed:
-            crossed.append(f"risk is above the target of {target:.1%}: {_seen(risk, 'accepted answers were wrong')}")
+            told = _seen(_lately(risk, drift.figures[Kind.RISK]), "accepted answers were wrong")
+            crossed.append(f"risk is above the target of {self.task.target_risk:.1%}: {told}")
         for answer, share in guards.items():
             if share.crossed:
                 told = _seen(share, "of its requests were accepted wrongly")
                 crossed.append(f"guard {answer} is crossed: {told}, limit {share.limit:.1%}")
         if outside.crossed:
-            crossed.append(f"answer drift: {_seen(outside, 'references lie outside the closed set')}")
-        return Watch(self.version, risk, outside, guards, tuple(crossed), self._audits, self._scored, self._accepts)
+            told = _seen(_lately(outside, drift.figures[Kind.FORM]), "references lie outside the closed set")
+            crossed.append(f"answer drift: {told}")
+        counts = (self._audits, self._scored, self._accepts, window)
+        return Watch(self.version, risk, outside, drift, guards, tuple(crossed), *counts)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what to store, as JSON; the ledger has no audit twice, so which were seen is not in it."""
+        return {
+            "drift": self._drift.to_state(),
+            "risk": self._risk.to_state(),
+            "outside": self._outside.to_state(),
+            "guards": {answer: watched.to_state() for answer, watched in self._guards.items()},
+            "counts": [self._audits, self._scored, self._accepts],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `to_state` gave, for the same task and version."""
+        self._drift.restore(state["drift"])
+        self._risk.restore(state["risk"])
+        self._outside.restore(state["outside"])
+        for answer, watched in self._guards.items():
+            watched.restore(state["guards"][answer])
+        self._audits, self._scored, self._accepts = state["counts"]
+
+    def _compared(self, row: Row, *, agrees: bool) -> bool | None:
+        """Count an audit with a reference, and return whether it was wrong, None for what would not be accepted."""
+        self._scored += 1
+        accepted = accepts(row.audit)
+        self._accepts += accepted
+        if accepted:
+            self._risk.take(not agrees)
+        if row.label in self._guards:
+            self._guards[row.label].take(accepted and not agrees)
+        return not agrees if accepted else None
 
 
 def outside_of(row: Row) -> bool | None:
@@ -117,6 +169,14 @@ def outside_of(row: Row) -> bool | None:
         detail = audit.detail or ""
         return None if not detail or detail.startswith(NO_ANSWER) or any(each in detail for each in OUTAGES) else True
     return False if audit.agrees else None
+
+
+def _lately(share: Share, figures: object) -> Share:
+    """Return a share as it stands since it most likely rose."""
+    since = figures.since if isinstance(figures, RiskFigures) else None
+    if since is None:
+        return share
+    return replace(share, count=round(since.share * since.rows), rows=since.rows, lower=since.lower)
 
 
 def _seen(share: Share, what: str) -> str:

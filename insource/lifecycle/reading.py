@@ -1,4 +1,5 @@
-"""Reading the ledger as evidence: a task's audits in their order, each with what its reference says where it was kept.
+"""Reading the ledger as evidence: a task's audits in their order, each with what its reference says where it was kept,
+and between them what its other rows say of drift.
 
 It knows the ledger, and from an artifact's manifest the closed set of answers; it opens no model and counts nothing.
 """
@@ -6,12 +7,15 @@ It knows the ledger, and from an artifact's manifest the closed set of answers; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from heapq import merge
+from itertools import islice, takewhile
 from typing import Any, Protocol
 
 from insource.answers import AnswerSpace
 from insource.errors import DataError, InsourceError
 from insource.lifecycle.evidence import Row
 from insource.store.artifacts import ArtifactStore
+from insource.store.signals import Signal
 from insource.types import Audit, SpecialistVersion, Task
 
 
@@ -26,6 +30,18 @@ class Ledger(Protocol):
 
     def decision(self, request_id: str) -> Any:
         """Return the decision with what followed, or None."""
+        ...
+
+
+class Signals(Protocol):
+    """What else is read of the ledger, where drift is watched by more than audits."""
+
+    def last_row(self) -> int:
+        """Return the number of the last row of all."""
+        ...
+
+    def signals(self, task: str, *, after: int = 0, until: int) -> Iterator[Signal]:
+        """Yield what the task's rows above `after` and up to `until` say of drift, in their order."""
         ...
 
 
@@ -62,14 +78,41 @@ class Artifacts:
 class Reading:
     """Yields the rows of one task; `versions` are those whose references are to be read."""
 
-    def __init__(self, ledger: Ledger, artifacts: Artifacts | None) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, artifacts: Artifacts | None, signals: Signals | None = None) -> None:
+        """Read `ledger`; `signals` is the same ledger where more than its audits is to be read."""
+        self._ledger, self._signals = ledger, signals
         self._artifacts = artifacts
 
+    def last_row(self) -> int | None:
+        """Return the number of the ledger's last row, None where only audits are read."""
+        return None if self._signals is None else self._signals.last_row()
+
+    def answers(self, version: SpecialistVersion) -> AnswerSpace | None:
+        """Return the closed set that a version answers from, None where that cannot be read."""
+        return None if self._artifacts is None else self._artifacts.answers(version)
+
     def rows(
-        self, task: Task, versions: Mapping[int, SpecialistVersion], *, after: int, limit: int | None = None
+        self,
+        task: Task,
+        versions: Mapping[int, SpecialistVersion],
+        *,
+        after: int,
+        until: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Row | Signal]:
+        """Yield what stands above `after`, and up to `until` if given, in the order of the ledger, at most `limit`.
+
+        Signals are among it only with an `until`: then all that is written up to there has been yielded at the end.
+        """
+        rows: Iterator[Row | Signal] = self._audits(task, versions, after, limit)
+        if self._signals is not None and until is not None:
+            audits = takewhile(lambda row: row.seq <= until, rows)
+            rows = merge(audits, self._signals.signals(task.name, after=after, until=until), key=lambda row: row.seq)
+        return islice(rows, limit)
+
+    def _audits(
+        self, task: Task, versions: Mapping[int, SpecialistVersion], after: int, limit: int | None
     ) -> Iterator[Row]:
-        """Yield the audits above `after` in the order of the ledger, at most `limit`."""
         for seq, audit in self._ledger.audits(task.name, after=after, limit=limit):
             version = versions.get(audit.version)
             asks = version is not None and (task.content == "full" or task.tiers)

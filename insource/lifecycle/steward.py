@@ -11,63 +11,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
 
 from insource.errors import StoreError, UserError
-from insource.lifecycle import watching
+from insource.lifecycle.drift_told import SUSPICION, doubted_kinds, told_drift, why_doubted, why_ended
 from insource.lifecycle.evidence import Evidence
 from insource.lifecycle.monitors import Watch
 from insource.lifecycle.reading import Reading
+from insource.lifecycle.registry import Registry
 from insource.lifecycle.rollout import Back, Hold, Rollout, State, Step
 from insource.lifecycle.watching import STEWARD, Standing, Start, TaskWatch, marked, standing_of
-from insource.types import Mode, SpecialistVersion, Stage, Suspension, Task
+from insource.store.doubts import KeptWatch
+from insource.types import Doubt, Mode, SpecialistVersion, Stage, Task
 
 POLL_SECONDS = 0.25
 LONGEST_PAUSE = 1.0
 """An idle steward looks at least this often: a verdict must be out within two seconds (promise C3)."""
 PAGE = 1_000
 _LOG = logging.getLogger(__name__)
-
-
-class Registry(watching.Registry, Protocol):
-    """What is done with the registry."""
-
-    def changed(self) -> int:
-        """Return a number that changes with the registry."""
-        ...
-
-    def move(
-        self, task: str, version: int, *, expected: Stage, to: Stage, share: float = 0.0, who: str, why: str,
-        now: datetime,
-    ) -> SpecialistVersion:  # fmt: skip
-        """Take a version from the stage `expected` to another; raise StageConflict where somebody was first."""
-        ...
-
-    def promote(
-        self, task: str, version: int, who: str, why: str, now: datetime, *, before: int | None = None
-    ) -> SpecialistVersion:
-        """Make a version active and lift the suspension; raise StageConflict where another is active than `before`."""
-        ...
-
-    def suspend(self, task: str, who: str, why: str, now: datetime) -> Suspension:
-        """Have nothing of the task accepted from now on."""
-        ...
-
-    def resume(self, task: str, who: str, why: str, now: datetime) -> bool:
-        """Lift the suspension."""
-        ...
-
-    def propose(self, task: str, version: int, to: Stage, share: float, why: tuple[str, ...], now: datetime) -> Any:
-        """Record a step for a person to carry out."""
-        ...
-
-    def proposal(self, task: str) -> Any:
-        """Return the step that waits for a person, or None."""
-        ...
-
-    def withdraw(self, task: str, why: str, now: datetime) -> bool:
-        """Take back the step that waits."""
-        ...
 
 
 Unservable = Callable[[SpecialistVersion], str | None]
@@ -104,6 +64,7 @@ class Steward:
         self._noticed: dict[str, dict[Start, int | None]] = {}
         self._judged: dict[str, object] = {}
         self._seen: tuple[int, object] | None = None
+        self._behind = False
 
     def run(self, sleep: Callable[[float], object], stopped: Callable[[], bool], poll: float = POLL_SECONDS) -> None:
         """Turn until `stopped`; pause for `poll` seconds after each turn, longer while nothing happens.
@@ -113,7 +74,8 @@ class Steward:
         pause = poll
         while not stopped():
             try:
-                pause = poll if self.turn() else min(2 * pause, max(poll, LONGEST_PAUSE))
+                news = self.turn()
+                pause = 0.0 if self._behind else poll if news else min(2 * pause or poll, max(poll, LONGEST_PAUSE))
             except StoreError as error:
                 _LOG.warning("the steward waits: %s", error)
                 self._watches.clear()  # what was half done is read and judged again
@@ -131,7 +93,7 @@ class Steward:
                 self._follow(task)
         for name in self._watches.keys() - tasks.keys():
             del self._watches[name]
-        self._seen = seen
+        self._seen, self._behind = seen, False
         for watch in list(self._watches.values()):
             news |= self._look(watch)
         return news
@@ -153,14 +115,17 @@ class Steward:
             before.standing = standing
         else:
             known = {start: at for start, at in noticed.items() if at is not None}
-            self._watches[task.name] = TaskWatch(standing, known)
+            self._watches[task.name] = TaskWatch(standing, known, kept_of(self._registry, self._reading, task.name))
 
     def _look(self, watch: TaskWatch) -> bool:
         number = watch.read(self._reading, PAGE)
         if number == PAGE:  # more has been written: no judgement on half of it
+            self._behind = True
             self._watch_active(watch)
+            self._keep(watch)
             return True
-        acted = self._watch_active(watch)
+        acted = self._watch_active(watch) or self._doubt(watch)
+        self._keep(watch)
         if not acted and self._is_new(watch):
             acted = self._advance(verdict_of(watch, self._rollout, self._unservable), watch.read_to)
         return acted or number > 0
@@ -169,7 +134,7 @@ class Steward:
         """Say whether anything that a verdict depends on has changed since the last one."""
         standing = watch.standing
         version = standing.trial or standing.candidate
-        depends = (standing, watch.position, None if version is None else self._unservable(version))
+        depends = (standing, watch.audits, None if version is None else self._unservable(version))
         judged = self._judged.get(standing.task.name)
         self._judged[standing.task.name] = depends
         return judged != depends
@@ -191,6 +156,34 @@ class Steward:
             return self._registry.resume(name, STEWARD, marked(told, watch.read_to), self._now())
         return False
 
+    def _doubt(self, watch: TaskWatch) -> bool:
+        """Have every request audited while something is in doubt, and no longer."""
+        monitors, standing = watch.monitors, watch.standing
+        stands, active, row = standing.doubt, standing.active, watch.read_to
+        doubted = monitors is not None and monitors.doubted and standing.suspension is None
+        if monitors is None or active is None or doubted == (stands is not None):
+            return False
+        name, seen, now = standing.task.name, monitors.watch(), self._now()
+        if stands is not None:
+            why = "the task is suspended, so every request goes up anyway" if standing.suspension else why_ended(seen)
+            quiet = stands.kinds == SUSPICION
+            return self._registry.end_doubt(stands, STEWARD, marked(why, row), now, quiet=quiet)
+        kinds, why = doubted_kinds(seen), marked(why_doubted(seen, self._reading.answers(active)), row)
+        with suppress(UserError):  # StageConflict: the next turn sees what stands
+            doubt = Doubt(name, active.version, now, kinds, row or 0, STEWARD, why)
+            self._registry.raise_doubt(doubt, quiet=kinds == SUSPICION)
+            _LOG.info("task %s is in doubt: %s", name, why)
+        return True
+
+    def _keep(self, watch: TaskWatch) -> None:
+        """Keep what was counted now and then, for the next steward to go on from and for others to read."""
+        monitors, active = watch.monitors, watch.standing.active
+        if monitors is None or active is None or not watch.due():
+            return
+        kept = watch.kept(told_drift(monitors.watch(), self._reading.answers(active)), self._now())
+        if kept is not None:
+            self._registry.keep_watch(kept)
+
     def _advance(self, verdict: Verdict, row: int | None) -> bool:
         """Do, or propose, what the evidence says; whoever was first in the registry has his way."""
         standing, step = verdict.standing, verdict.step
@@ -199,7 +192,7 @@ class Steward:
             return False
         mode = standing.task.mode
         with suppress(UserError):  # StageConflict, or a version that is gone: the next turn sees what stands
-            if isinstance(step, Back):
+            if isinstance(step, Back) and (mode is Mode.AUTO or not step.makes_way):
                 why = marked(step.why, row)
                 self._registry.move(version.task, version.version, expected=version.stage, to=Stage.RETIRED,
                                     who=STEWARD, why=why, now=self._now())  # fmt: skip
@@ -209,16 +202,14 @@ class Steward:
                 self._take(standing, version, step, marked(step.why, row))
                 return True
             if mode is Mode.APPROVE:
-                return self._propose(version, step)
+                return self._propose(version, Hold((step.why,)) if isinstance(step, Back) else step)
         return False
 
     def _take(self, standing: Standing, version: SpecialistVersion, step: Step, why: str) -> None:
-        if step.to is Stage.ACTIVE and standing.suspension is not None:  # lifts it in the same transaction
-            before = standing.active.version if standing.active else 0
-            self._registry.promote(version.task, version.version, STEWARD, why, self._now(), before=before)
-        else:
-            self._registry.move(version.task, version.version, expected=version.stage, to=step.to, share=step.share,
-                                who=STEWARD, why=why, now=self._now())  # fmt: skip
+        lift = step.to is Stage.ACTIVE and standing.suspension is not None
+        self._registry.move(version.task, version.version, expected=version.stage, to=step.to, share=step.share,
+                            who=STEWARD, why=why, now=self._now(), lift=lift,
+                            before=standing.active.version if standing.active else 0)  # fmt: skip
         _LOG.info("%s goes to %s %s: %s", version.name, step.to, step.share or "", why)
 
     def _propose(self, version: SpecialistVersion, step: Step | Hold) -> bool:
@@ -233,6 +224,12 @@ class Steward:
             return False
         self._registry.propose(version.task, version.version, step.to, step.share, (step.why,), self._now())
         return True
+
+
+def kept_of(registry: Registry, reading: Reading, task: str) -> KeptWatch | None:
+    """Return what was kept of watching a task, None where it is of another ledger than the one that is read."""
+    kept, last = registry.kept_watch(task), reading.last_row()
+    return kept if kept is None or last is None or kept.row <= last else None
 
 
 def verdict_of(watch: TaskWatch, rollout: Rollout, unservable: Unservable) -> Verdict:

@@ -6,6 +6,7 @@ puts into the reasons of its acts; by time only for what a person did while no s
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from typing import Any, Protocol
 from insource.lifecycle.evidence import TRIAL, Evidence, Fold, Row
 from insource.lifecycle.monitors import Monitors
 from insource.lifecycle.reading import Reading
-from insource.types import Move, SpecialistVersion, Stage, Suspension, Task
+from insource.store.doubts import KeptWatch
+from insource.store.signals import Signal
+from insource.types import Doubt, Move, SpecialistVersion, Stage, Suspension, Task
 
 STEWARD = "steward"
 NOWHERE = 2**62
 """The place in the ledger of a task that has no version to watch: beyond every row."""
+KEPT_LOOKS, KEPT_ROWS = 40, 20_000
+"""What was counted is kept again after so many looks, 10 s at work, or rows: a restart has to read those anew."""
+_LOG = logging.getLogger(__name__)
 _MARK = re.compile(r"\(ledger row (\d+)\)")
 
 
@@ -40,6 +46,14 @@ class Registry(Protocol):
 
     def suspension(self, task: str) -> Suspension | None:
         """Return the suspension that stands."""
+        ...
+
+    def doubt(self, task: str) -> Doubt | None:
+        """Return the doubt that stands about the active version."""
+        ...
+
+    def kept_watch(self, task: str) -> KeptWatch | None:
+        """Return what was kept of watching the task."""
         ...
 
     def moves(self, task: str | None = None, *, after: int = 0) -> tuple[Move, ...]:
@@ -79,6 +93,7 @@ class Standing:
     suspension: Suspension | None
     trial_starts: tuple[Start, ...] = ()
     active_starts: tuple[Start, ...] = ()
+    doubt: Doubt | None = None
 
     @property
     def incumbent(self) -> SpecialistVersion | None:
@@ -92,6 +107,13 @@ class Standing:
         compared = self.incumbent.version if self.incumbent and self.suspension is None else None
         numbers = [version.version if version else None for version in (self.active, self.trial)]
         return (self.task, *numbers, compared, self.trial_starts, self.active_starts)
+
+    @property
+    def watched(self) -> str:
+        """What the counts of the active version alone depend on, as text."""
+        task, active = self.task, self.active
+        settings = (task.target_risk, task.confidence_level, sorted(task.guard.items()), task.content)
+        return repr((settings, active and (active.version, active.digest), self.active_starts))
 
 
 def standing_of(registry: Registry, task: Task) -> Standing:
@@ -111,6 +133,7 @@ def standing_of(registry: Registry, task: Task) -> Standing:
         suspension=registry.suspension(task.name),
         trial_starts=(*_entered(moves, trial, TRIAL), *suspended),
         active_starts=(*_entered(moves, active, (Stage.ACTIVE,)), *suspended, *resumed),
+        doubt=registry.doubt(task.name),
     )
 
 
@@ -122,35 +145,74 @@ def marked(why: str, row: int | None) -> str:
 class TaskWatch:
     """The evidence about one task's trial and active version, from where each count begins."""
 
-    def __init__(self, standing: Standing, noticed: Mapping[Start, int] | None = None) -> None:
-        """Begin; `noticed` says up to which row the ledger was read when a start without a row was first seen."""
+    def __init__(
+        self, standing: Standing, noticed: Mapping[Start, int] | None = None, kept: KeptWatch | None = None
+    ) -> None:
+        """Begin; `noticed` says up to which row the ledger was read when a start without a row was first seen.
+
+        The count of the active version goes on from what was `kept` of it, if that has the same basis.
+        """
         self.standing = standing
         task, trial, active = standing.task, standing.trial, standing.active
         incumbent = standing.incumbent if standing.suspension is None else None
         self.fold = Fold(task, trial.version, incumbent.version if incumbent else None) if trial else None
         self.monitors = Monitors(task, active.version) if active else None
+        self.audits = self._unkept = self._looks = 0
+        self._marks: tuple[bool, bool] | None = None
+        starts = standing.active_starts
+        if self.monitors is not None and kept is not None and kept.basis == standing.watched:
+            self.monitors, starts = _restored(self.monitors, kept, starts)
         self._trial_starts = [_Begun(start, noticed or {}) for start in standing.trial_starts]
-        self._active_starts = [_Begun(start, noticed or {}) for start in standing.active_starts]
+        self._active_starts = [_Begun(start, noticed or {}) for start in starts]
         self.position = min(self._first(self._trial_starts, trial), self._first(self._active_starts, active))
 
-    def take(self, row: Row) -> None:
-        """Count one audit of the task; numbers must rise."""
+    def take(self, row: Row | Signal) -> None:
+        """Take one row of the task; numbers must rise."""
         if row.seq <= self.position:
             return
         self.position = row.seq
-        if self.fold is not None and _passed(self._trial_starts, row):
+        self.audits += isinstance(row, Row)
+        if self.fold is not None and isinstance(row, Row) and _passed(self._trial_starts, row):
             self.fold.take(row)
         if self.monitors is not None and _passed(self._active_starts, row):
-            self.monitors.take(row)
+            self._unkept += 1
+            if isinstance(row, Row):
+                self.monitors.take(row)
+            else:
+                self.monitors.signal(row)
 
     def read(self, reading: Reading, limit: int | None = None) -> int:
         """Take what the ledger has beyond the last row, at most `limit`, and return how many rows that was."""
         standing, number = self.standing, 0
         versions = {each.version: each for each in (standing.active, standing.trial) if each is not None}
-        for row in reading.rows(standing.task, versions, after=self.position, limit=limit):
+        until = reading.last_row() if versions else None
+        for row in reading.rows(standing.task, versions, after=self.position, until=until, limit=limit):
             self.take(row)
             number += 1
+        if until is not None and number != limit:
+            self.position = max(self.position, until)  # other tasks' rows are not looked through again
+        if self.monitors is not None:
+            self.monitors.flush()
         return number
+
+    def due(self) -> bool:
+        """Say whether what was counted is worth keeping; to be asked at every look, as it counts them."""
+        if self.monitors is None:
+            return False
+        self._looks += 1
+        marks = (self.monitors.doubted, self.monitors.crossed)
+        due = marks != self._marks or self._unkept >= KEPT_ROWS or self._looks >= KEPT_LOOKS
+        if not (due and self._unkept):
+            return False
+        self._marks, self._looks, self._unkept = marks, 0, 0
+        return True
+
+    def kept(self, told: Mapping[str, Any], now: datetime) -> KeptWatch | None:
+        """Return what to keep of the active version's count, None where there is none."""
+        if self.monitors is None:
+            return None
+        name, state = self.standing.task.name, self.monitors.to_state()
+        return KeptWatch(name, self.standing.watched, self.position, now, state, dict(told))
 
     @property
     def read_to(self) -> int | None:
@@ -177,15 +239,27 @@ class _Begun:
         self._time = start.time
         self._passed = False
 
-    def passed(self, row: Row) -> bool:
+    def passed(self, row: Row | Signal) -> bool:
         if not self._passed:
-            timely = self._time is None or row.audit.time >= self._time
+            time = row.audit.time if isinstance(row, Row) else row.time
+            timely = self._time is None or time >= self._time
             self._passed = row.seq > self.row if self.row is not None else timely
         return self._passed
 
 
-def _passed(starts: list[_Begun], row: Row) -> bool:
+def _passed(starts: list[_Begun], row: Row | Signal) -> bool:
     return all([begun.passed(row) for begun in starts])
+
+
+def _restored(monitors: Monitors, kept: KeptWatch, starts: tuple[Start, ...]) -> tuple[Monitors, tuple[Start, ...]]:
+    """Return the monitors as they were kept and where they go on; a state that cannot be read is no state."""
+    version, task = monitors.version, monitors.task
+    try:
+        monitors.restore(kept.state)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        _LOG.error("what was watched of %s@%s cannot be read (%s); it is watched anew", task.name, version, error)
+        return Monitors(task, version), starts
+    return monitors, (Start(kept.row),)
 
 
 def _entered(moves: Iterable[Move], version: SpecialistVersion | None, stages: tuple[Stage, ...]) -> tuple[Start, ...]:

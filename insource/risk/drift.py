@@ -95,7 +95,8 @@ class DriftMonitor:
     A doubt without harm ends, and the rows since its alarm are what the stream is compared with from then on.
     """
 
-    __slots__ = ("_by_answer", "_decides", "_level", "_mixes", "_since", "_streams", "cleared", "lapsed", "target_risk")
+    __slots__ = ("_by_answer", "_decides", "_level", "_mixes", "_settings", "_since", "_streams",
+                 "cleared", "lapsed", "target_risk")  # fmt: skip
 
     def __init__(
         self,
@@ -108,6 +109,9 @@ class DriftMonitor:
     ) -> None:
         check_share("confidence_level", confidence_level)
         self.target_risk, self._level = target_risk, confidence_level
+        self._settings = {
+            "outside": outside, "confidence_level": confidence_level, "average_run_length": average_run_length
+        }  # fmt: skip
         limits = {Kind.RISK: target_risk, Kind.FORM: outside}
         cuts = {Kind.SCORES: reference.scores, Kind.EMBEDDINGS: reference.distances}
         mixes = {
@@ -133,6 +137,14 @@ class DriftMonitor:
             self._by_answer = ScoreDriftByAnswer(reference.by_answer, average_run_length=length[Kind.SCORES_BY_ANSWER])
         self._since: ShareSequence | None = None
         self.cleared = self.lapsed = 0
+
+    def compared_with(self, reference: Reference) -> DriftMonitor:
+        """Return a monitor that goes on with what was audited so far and compares with another window from now on."""
+        fresh = DriftMonitor(self.target_risk, reference, **self._settings)
+        for kind, before in self._decides.items():
+            fresh._decides[kind] = before.over(fresh._decides[kind].average_run_length)
+        fresh.cleared, fresh.lapsed = self.cleared, self.lapsed
+        return fresh
 
     def requests(self, *, scores: Any = (), distances: Any = (), answers: Any = ()) -> Standing:
         """Take one request or many, in order, accepted or not: the score and the number of the specialist's answer.

@@ -75,6 +75,16 @@ class RiskDrift:
         return self._detector.alarmed_at
 
     @property
+    def average_run_length(self) -> float:
+        """Outcomes before a false alarm, on average, at least."""
+        return self._detector.average_run_length
+
+    def over(self, average_run_length: float) -> Self:
+        """Return the same, to alarm at another run length from now on."""
+        state = self.to_state()
+        return self.from_state(state | {"detector": state["detector"] | {"average_run_length": average_run_length}})
+
+    @property
     def log_evidence(self) -> float:
         """The log of the statistic that alarms at the log of the average run length."""
         return self._detector.log_evidence

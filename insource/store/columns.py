@@ -21,11 +21,11 @@ Values = tuple[Any, ...]
 
 DECISION = (
     "request_id, time, task, outcome, reason, version, digest, score, threshold, audited, audit_rate, detail, "
-    "content_digest, tier, sensitivity"
+    "content_digest, tier, sensitivity, answer"
 )
 SETTLEMENT = (
     "request_id, time, status, served_by, seconds, upstream_seconds, prompt_tokens, completion_tokens, cost, "
-    "cost_saved, joules, detail, content_digest"
+    "cost_saved, joules, detail, content_digest, agrees, reference"
 )
 AUDIT = "request_id, time, task, version, accepted, agrees, detail, content_digest, accepts, stage, score, seconds"
 ACT = "time, who, what, subject, detail"
@@ -101,6 +101,7 @@ def decision_values(decision: Decision, digest: bytes | None) -> Values:
         decision.request_id, micros(decision.time), decision.task, decision.outcome, decision.reason,
         decision.version, decision.digest, decision.score, decision.threshold, decision.audited,
         decision.audit_rate, plain(decision.detail), digest, decision.tier, decision.sensitivity,
+        decision.answer,
     )  # fmt: skip
 
 
@@ -111,6 +112,7 @@ def settlement_values(settlement: Settlement, digest: bytes | None) -> Values:
         settlement.request_id, micros(settlement.time), settlement.status, settlement.served_by, settlement.seconds,
         settlement.upstream_seconds, usage and usage.prompt_tokens, usage and usage.completion_tokens,
         money(settlement.cost), money(settlement.cost_saved), settlement.joules, plain(settlement.detail), digest,
+        settlement.agrees, settlement.reference,
     )  # fmt: skip
 
 
@@ -138,20 +140,22 @@ def feedback_values(feedback: Feedback) -> Values:
 def to_decision(row: Sequence[Any]) -> Decision:
     """Read the columns of DECISION."""
     request_id, time, task, outcome, reason, version, digest, score, threshold, audited, rate, detail = row[:12]
-    tier, sensitivity = row[13:]
+    tier, sensitivity, answer = row[13:]
     return Decision(
         request_id, moment(time), Outcome(outcome), Reason(reason), task, version, digest, score, threshold,
         bool(audited), rate, detail, tier, None if sensitivity is None else Sensitivity(sensitivity),
+        answer,
     )  # fmt: skip
 
 
 def to_settlement(row: Sequence[Any]) -> Settlement:
     """Read the columns of SETTLEMENT."""
-    request_id, time, status, served_by, seconds, upstream, prompt, completion, cost, saved, joules, detail, _ = row
+    request_id, time, status, served_by, seconds, upstream, prompt, completion, cost, saved, joules, detail = row[:12]
+    agrees, reference = row[13:]
     usage = None if prompt is None else Usage(prompt, completion)
     return Settlement(
         request_id, moment(time), status, served_by, seconds, upstream, usage, amount(cost), amount(saved), joules,
-        detail,
+        detail, _said(agrees), reference,
     )  # fmt: skip
 
 

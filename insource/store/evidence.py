@@ -77,7 +77,7 @@ def read_audits(
 ) -> Iterator[tuple[int, Audit]]:
     """Yield audits as `LedgerReader.audits` says."""
     statement = AUDITS if task is None else AUDITS_OF_TASK
-    for row in _pages(path, connection, statement, {"task": task}, after, limit):
+    for row in islice(paged(path, connection, statement, {"task": task}, after), limit):
         yield row[0], columns.to_audit(row[1:])
 
 
@@ -85,8 +85,8 @@ def read_references(
     path: Path, connection: apsw.Connection, task: str, after: int, limit: int | None
 ) -> Iterator[Reference]:
     """Yield references as `LedgerReader.references` says."""
-    for seq, request_id, time, text, reference, source in _pages(
-        path, connection, REFERENCES, {"task": task}, after, limit
+    for seq, request_id, time, text, reference, source in islice(
+        paged(path, connection, REFERENCES, {"task": task}, after), limit
     ):
         yield Reference(seq, request_id, columns.moment(time), _text(text), _text(reference), source)
 
@@ -97,14 +97,10 @@ def unlabelled(path: Path, connection: apsw.Connection, task: str, limit: int) -
         return [row[0] for row in connection.execute(UNLABELLED, (task, limit))]
 
 
-def _pages(path: Path, connection: apsw.Connection, statement: str, values: Mapping[str, Any], after: int,
-           limit: int | None) -> Iterator[Any]:  # fmt: skip
-    return islice(_all_pages(path, connection, statement, values, after), limit)
-
-
-def _all_pages(
+def paged(
     path: Path, connection: apsw.Connection, statement: str, values: Mapping[str, Any], after: int
 ) -> Iterator[Any]:
+    """Yield the rows of a statement with `:after` and `:page`, whose first column is the row's number, in pages."""
     while True:
         with translated(path, connection):
             page: list[Any] = connection.execute(statement, {**values, "after": after, "page": PAGE}).fetchall()

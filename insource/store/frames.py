@@ -17,11 +17,11 @@ HEAD = 4
 
 DecisionRow = tuple[
     str, int, str | None, str, str, int | None, str | None, float | None, float | None, bool, float, str | None,
-    bytes | None, str | None, str | None
+    bytes | None, str | None, str | None, int | None
 ]  # fmt: skip
 SettlementRow = tuple[
     str, int, int, str, float, float | None, int | None, int | None, str | None, str | None, float | None, str | None,
-    bytes | None
+    bytes | None, bool | None, int | None
 ]  # fmt: skip
 AuditRow = tuple[
     str, int, str, int, bool, bool | None, str | None, bytes | None, bool | None, str | None, float | None, float | None

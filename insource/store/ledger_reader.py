@@ -17,7 +17,8 @@ from insource.store.columns import Act, Feedback
 from insource.store.contents import content_digest
 from insource.store.database import open_database
 from insource.store.evidence import PAGE, Reference, read_audits, read_references, unlabelled
-from insource.store.ledger import FILE
+from insource.store.ledger import FILE, LAST_SEQ
+from insource.store.signals import Signal, read_signals
 from insource.store.totals import Totals, read_totals
 from insource.store.translate import translated
 from insource.types import Audit, Content, Decision, Settlement
@@ -116,6 +117,15 @@ class LedgerReader:
         They come in pages, so that a long iteration holds no snapshot; what is written meanwhile is yielded, too.
         """
         return read_audits(self.path, self._connection, task, after, limit)
+
+    def last_row(self) -> int:
+        """Return the number of the last row of all; whatever is written later has a higher one."""
+        with translated(self.path, self._connection):
+            return int(self._connection.execute(LAST_SEQ).get)
+
+    def signals(self, task: str, *, after: int = 0, until: int) -> Iterator[Signal]:
+        """Yield what a task's rows above `after` and up to `until` say of drift, in their order, in pages."""
+        return read_signals(self.path, self._connection, task, after, until)
 
     def references(self, task: str, after: int = 0, limit: int | None = None) -> Iterator[Reference]:
         """Yield what a task can be learned from: a reference that came with seq above `after`, and its kept text.

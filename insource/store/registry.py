@@ -1,7 +1,8 @@
 """The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
 
 It does not know what makes a version good enough to promote. Every write is one short transaction. What is done with
-stages, suspensions, the queue of kept requests and the outbox, in the same file, stands in modules of those names.
+stages, suspensions, doubts, the queue of kept requests and the outbox, in the same file, stands in modules of those
+names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from insource.errors import UnknownTask, UnknownVersion
 from insource.store import columns, migrations
 from insource.store.columns import Act
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
+from insource.store.doubts import Doubts
 from insource.store.outbox import Outbox
 from insource.store.proposals import Proposals
 from insource.store.reviews import Reviews
@@ -36,7 +38,7 @@ INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
-class Registry(Suspensions, Proposals, Reviews, Outbox):
+class Registry(Suspensions, Proposals, Doubts, Reviews, Outbox):
     """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
 
     Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or

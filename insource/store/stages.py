@@ -83,12 +83,15 @@ class Stages(ABC):
         who: str,
         why: str,
         now: datetime,
+        before: int | None = None,
+        lift: bool = False,
     ) -> SpecialistVersion:
         """Take a version from the stage `expected` to another, and return it; what is active retires for a new one.
 
-        `share` is that of a canary, above 0 and up to 1, and 0 else (ValueError). Raises UnknownTask, UnknownVersion;
-        StageConflict where the version is elsewhere by now, the step is none that may be taken, or another version
-        is the task's trial: then nothing is changed.
+        `share` is that of a canary, above 0 and up to 1, and 0 else (ValueError). `before` is the active version that
+        the caller saw, 0 for none; `lift` lifts the task's suspension with it. Raises UnknownTask, UnknownVersion;
+        StageConflict where the version is elsewhere by now, another is active, the step is none that may be taken, or
+        another version is the task's trial: then nothing is changed.
         """
         check_share(to, share)
         with self._writing() as connection:
@@ -98,8 +101,9 @@ class Stages(ABC):
                     f"{moved.name} is {place(moved.stage, moved.share)} by now, and was to be moved to "
                     f"{place(to, share)}; stage {expected} was expected. Somebody was first: look, and decide again."
                 )
+            self._active_as_seen(task, before)
             self._check_step(moved, to, share)
-            self._step(connection, moved, to, share, who, why, now)
+            self._step(connection, moved, to, share, who, why, now, lift=lift)
         return self.get(task, version)
 
     def promote(
@@ -111,12 +115,7 @@ class Stages(ABC):
         caller saw, 0 for none: StageConflict where another stands by now. Raises UnknownTask or UnknownVersion.
         """
         with self._writing() as connection:
-            chosen, active = self.get(task, version), self._standing(task, (Stage.ACTIVE,))
-            if before is not None and [each.version for each in active] != ([before] if before else []):
-                raise StageConflict(
-                    f"{_names(active)} is active by now; {f'{task}@{before}' if before else 'no active version'} was "
-                    f"expected. Somebody was first: look at `insource tasks {task}`, and promote again."
-                )
+            chosen, active = self.get(task, version), self._active_as_seen(task, before)
             if [chosen.version] == [each.version for each in active]:
                 return chosen
             self._step(connection, chosen, Stage.ACTIVE, 0.0, who, why, now, lift=True)
@@ -186,6 +185,16 @@ class Stages(ABC):
     def moves(self, task: str | None = None, *, after: int = 0) -> tuple[Move, ...]:
         """Return the moves (of one task), oldest first, without the first `after` of them."""
         return tuple(self._to_move(row) for row in self._read(MOVES, (task, after)))
+
+    def _active_as_seen(self, task: str, before: int | None) -> list[SpecialistVersion]:
+        """Return what is active; raise StageConflict where that is not what the caller saw."""
+        active = self._standing(task, (Stage.ACTIVE,))
+        if before is not None and [each.version for each in active] != ([before] if before else []):
+            raise StageConflict(
+                f"{_names(active)} is active by now; {f'{task}@{before}' if before else 'no active version'} was "
+                f"expected. Somebody was first: look at `insource tasks {task}`, and promote again."
+            )
+        return active
 
     def _check_step(self, version: SpecialistVersion, to: Stage, share: float) -> None:
         """Raise StageConflict for a step that may not be taken, or one into a place that is taken."""

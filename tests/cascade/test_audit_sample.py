@@ -34,12 +34,16 @@ def ask(text, id="r1"):
     return Request(id, (Message("user", text),))
 
 
-def stack(upstream, audits, coin=lambda _: 0.0, record=None, task=TASK, **more):
+def normalise(raw):
+    return raw.lower() if raw.lower() in ("yes", "no") else None
+
+
+def stack(upstream, audits, coin=lambda _: 0.0, record=None, task=TASK, number=None, **more):
     async def keep(finding):
         audits.append((finding.audit, finding.usage))
 
     specialist = Scripted(SPECIALIST, score=lambda request, _: SCORES[request.messages[0].content], name="specialist")
-    active = Active(VERSION, specialist, lambda raw: raw.lower() if raw.lower() in ("yes", "no") else None)
+    active = Active(VERSION, specialist, normalise, number=number)
     return build_task(
         task,
         active=active,
@@ -83,6 +87,34 @@ async def test_the_coin_is_tossed_before_deciding_and_the_same_in_a_batch():
         batch = await s.decide_many(requests)
     assert batch == single
     assert [choice.decision.audited for choice in batch] == [n % 3 / 3 < 0.5 for n in range(len(requests))]
+
+
+@pytest.mark.parametrize(("told", "rate"), [
+    ({}, 0.5),
+    ({"doubted": True}, 1.0),
+    ({"doubted": True, "task": replace(TASK, audit_rate=0.0)}, 0.0),  # never audited, by its owner's will
+    ({"doubted": True, "upstream": None}, 0.5),  # nobody to give a reference
+])  # fmt: skip
+async def test_in_doubt_every_request_is_audited_and_the_coin_says_so(told, rate):
+    async with Scripted(REFERENCES) as upstream, stack(**({"upstream": upstream, "audits": []} | told)) as s:
+        choice = await s.decide(ask("sure"))
+    assert (choice.decision.audited, choice.decision.audit_rate) == (rate > 0.0, rate)
+
+
+async def test_in_doubt_what_may_not_leave_gets_no_reference_either():
+    audits = []
+    async with Scripted(REFERENCES) as upstream, stack(upstream, audits, doubted=True, permits=lambda _: False) as s:
+        await s.answer(ask("sure"))
+    assert upstream.asked == 0
+    assert [(audit.agrees, audit.detail) for audit, _ in audits] == [(None, "no reference: kept_local")]
+
+
+@pytest.mark.parametrize(("content", "numbers"), [("full", [1, 0, None]), ("digest", [None, None, None])])
+async def test_a_decision_says_the_answer_by_number_where_contents_are_kept(content, numbers):
+    task = replace(TASK, content=content)
+    async with stack(None, [], task=task, number=("no", "yes").index) as s:
+        choices = await s.decide_many([ask(text, text) for text in ("sure", "unsure", " ")])
+    assert [choice.decision.answer for choice in choices] == numbers
 
 
 async def test_a_missing_reference_is_recorded_as_missing():

@@ -8,7 +8,8 @@ import pytest
 
 import insource
 from insource.store.ledger import Ledger
-from insource.types import Audit, Content, Decision, Outcome, Reason, Settlement
+from insource.store.registry import Registry
+from insource.types import Audit, Content, Decision, Doubt, Outcome, Reason, Settlement
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ABOVE = (Outcome.ACCEPTED, Reason.ABOVE_THRESHOLD)
@@ -21,7 +22,8 @@ def recorded(home):
     def write(name="r-1", *, text=None, task="triage", settled=True, why=ABOVE, **more):
         with Ledger.open(home, clock=lambda: NOON) as ledger:
             known = {"version": 1, "digest": "d" * 64, "score": 0.91, "threshold": 0.42} if task else {}
-            decision = Decision(name, NOON, *why, task, audited=True, audit_rate=0.05, **{**known, **more})
+            known = {"audit_rate": 0.05, **known}
+            decision = Decision(name, NOON, *why, task, audited=True, **{**known, **more})
             content = Content(name, NOON, task, text) if text else None
             ledger.append_now(decision, content, keep_text=text is not None)
             if settled:
@@ -42,6 +44,18 @@ def test_every_step_of_a_recorded_request(run, registered, recorded):
                  "audit: the specialist differed from the reference", "answer card (", "n-grams, in log-odds of card",
                  "“card”"):  # fmt: skip
         assert step in done.out
+
+
+@pytest.mark.parametrize(("rate", "told"), [(1.0, True), (0.05, False)])
+def test_a_request_audited_in_doubt_says_what_drifted(run, registered, recorded, home, rate, told):
+    registered()
+    run("promote", "triage@1")
+    recorded(audit_rate=rate)
+    with Registry.open(home) as registry:
+        registry.raise_doubt(Doubt("triage", 1, NOON, ("scores",), 7, "steward", "scores: 30 % under 0.4"))
+    steps = json.loads(run("explain", "r-1", "--json", "-").out)["steps"]
+    found = [step for step in steps if step.startswith("in doubt since ")]
+    assert found == ([f"in doubt since {NOON:%Y-%m-%d %H:%M} UTC (steward): scores: 30 % under 0.4"] if told else [])
 
 
 def test_a_text_that_was_not_kept_is_asked_for(run, registered, recorded):

@@ -1,14 +1,17 @@
 """`insource status TASK`: where a task stands in the rollout, in words and as JSON."""
 
 import json
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from insource.cli.status_task import lines, look
 from insource.config import load
 from insource.store.ledger import Ledger
 from insource.store.registry import Registry
-from insource.types import Decision, Outcome, Reason, Stage
+from insource.types import Decision, Outcome, Reason, Settlement, Stage
 from reliability.rehearsed import audit
+from tests.lifecycle.drifting import THRESHOLD, Row, stream
 
 NOW = datetime.now(UTC)
 
@@ -20,6 +23,22 @@ def write(home, audits):
                 outcome, reason = Outcome.ESCALATED, Reason.BELOW_THRESHOLD
                 ledger.append_now(Decision(told.request_id, NOW, outcome, reason, "triage", 1, audited=True))
             ledger.audit(told)
+
+
+def write_rows(home, rows):
+    """Write what a gateway would have of these: decisions, settlements, audits."""
+    with Ledger.open(home, clock=lambda: NOW) as ledger:
+        name = None
+        for number, row in enumerate(rows):
+            if isinstance(row, Row):
+                ledger.audit(replace(row.audit, request_id=name))
+            elif row.score is not None:
+                name = f"d-{number}"
+                up = row.score < THRESHOLD
+                why = (Outcome.ESCALATED, Reason.BELOW_THRESHOLD) if up else (Outcome.ACCEPTED, Reason.ABOVE_THRESHOLD)
+                ledger.note(Decision(name, NOW, *why, "triage", 1, score=row.score, answer=row.answer))
+            else:
+                ledger.settle(Settlement(name, NOW, 200, "up", 0.1, agrees=row.agrees, reference=row.reference))
 
 
 def test_a_trial_beside_an_active_version(run, registered, home):
@@ -39,7 +58,27 @@ def test_a_trial_beside_an_active_version(run, registered, home):
     found = json.loads(run("status", "triage", "--json", "-").out)["rollout"]
     assert (found["active"], found["trial"], found["stage"], found["next"]) == (1, 2, "shadow", "hold")
     assert found["evidence"]["pairs"]["pairs"] == 24 and found["audits_to_verdict"] == 171
-    assert found["drift"]["rows"] == 30 and found["risk"]["limit"] == 0.05
+    assert found["outside"]["rows"] == 30 and found["risk"]["limit"] == 0.05
+
+
+def test_drift_is_told_kind_by_kind_with_the_doubt_and_its_reason(run, registered, home):
+    registered()
+    run("promote", "triage@1")
+    write_rows(home, [*stream(1_300), *stream(500, seed=1, strange=0.5)])
+    run("steward", "--once")
+    out = run("status", "triage").out
+    assert "drift: doubt, compared with its first 1,000 requests" in out
+    assert "every request is audited since" in out and "something drifted" in out
+    assert re.search(r"scores by answer +\S+ rows +ALARM +of refund: \d", out)
+    found = json.loads(run("status", "triage", "--json", "-").out)["rollout"]
+    drift = found["drift"]
+    assert found["doubted"]["version"] == drift["version"] == 1 and found["doubted"]["who"] == "steward"
+    assert set(found["doubted"]["kinds"]) <= set(drift["alarms"]) and drift["compared_with"] == 1_000
+    kinds = {each["kind"]: each for each in drift["kinds"]}
+    assert kinds["scores"]["rows"] == 800 and kinds["scores"]["evidence"] > 0
+    with Registry.open(home) as registry:
+        kept = registry.kept_watch("triage").told
+    assert kept["standing"] == "doubt" and set(kept["alarms"]) <= set(drift["alarms"])
 
 
 def test_a_suspension_is_told_with_who_and_why(run, registered, home):

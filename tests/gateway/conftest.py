@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
+from insource.answers import AnswerSpace
 from insource.backends.scripted import Scripted, scripted_app
 from insource.config import Config, GatewayConfig, PolicyConfig, StoreConfig, UpstreamConfig
 from insource.gateway.app import create_app
@@ -33,7 +34,7 @@ class Specialist(Scripted):
             return SCORES.get(request.messages[-1].content)
 
         super().__init__(answers, score=score, name=version.name)
-        self.answers = SimpleNamespace(normalise=lambda raw: raw if raw in ("yes", "no") else None)
+        self.answers = AnswerSpace("label", ("yes", "no"), ("yes", "no"))
 
 
 class RawUpstream:

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from insource.gateway import gateway as gateways
-from insource.types import Stage, Task
+from insource.store.doubts import KeptWatch
+from insource.types import Doubt, Match, Stage, Task
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+SYSTEM = "Say yes or no."
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +192,7 @@ async def test_the_tasks_are_told_as_the_registry_has_them(house, scripted, chat
     assert told == {
         "name": "triage", "object": "insource.task", "mode": "approve", "stage": "canary", "active": 1, "trial": 2,
         "share": 0.05, "suspension": {"since": NOW.isoformat(), "who": "anna", "why": "drift"},
+        "doubt": None, "drift": None,
         "proposal": {"version": 2, "from": "canary", "to": "canary", "share": 0.25, "why": ["900 pairs", "p 0.01"],
                      "since": NOW.isoformat()},
     }  # fmt: skip
@@ -209,3 +212,82 @@ async def test_an_idle_registry_opens_nothing_anew(house, scripted, chat):
         await asyncio.sleep(0.05)
         await ask(client, chat)
     assert house.gateway.generation.serving.snapshot.stacks["triage"] is stack
+
+
+DOUBTED = Task("triage", match=Match(system_prompts=(SYSTEM,)), audit_rate=0.01, content="full")
+
+
+async def test_in_doubt_every_worker_audits_every_request_until_it_ends(house, scripted, chat):
+    house.promote(house.register())
+    house.start(upstream=scripted, tasks=(DOUBTED,), coin=lambda _: 0.9)
+    doubt = Doubt("triage", 1, NOW, ("scores",), 12, "steward", "the scores fell")
+
+    async def until_doubted(value):
+        while house.gateway.metrics.value("insource_task_doubted", task="triage") != value:
+            await asyncio.sleep(0.01)
+
+    async with house.client() as client:
+        before = (await ask(client, chat))["x-insource-request-id"]
+        house.registry.raise_doubt(doubt)
+        await until_doubted(1)
+        during = (await ask(client, chat))["x-insource-request-id"]
+        told = await (await client.get("/v1/insource/tasks/triage")).json()
+        assert (told["doubt"]["version"], told["doubt"]["kinds"], told["doubt"]["who"]) == (1, ["scores"], "steward")
+        house.registry.end_doubt(doubt, "steward", "no harm", NOW)
+        await until_doubted(0)
+        after = (await ask(client, chat))["x-insource-request-id"]
+        assert (await (await client.get("/v1/insource/tasks/triage")).json())["doubt"] is None
+    house.stop()
+    with house.reader() as ledger:
+        found = {name: ledger.decision(name) for name in (before, during, after)}
+    coins = [(row.decision.audited, row.decision.audit_rate) for row in found.values()]
+    assert coins == [(False, 0.02), (True, 1.0), (False, 0.02)]
+    assert [len(row.audits) for row in found.values()] == [0, 1, 0]
+    assert len(house.opened) == 1
+
+
+@pytest.mark.parametrize(("content", "numbers"), [("full", [0, 1, None, 0]), ("digest", [None] * 4)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_drift_is_seen_by_is_recorded_and_numbers_only_with_contents(
+    house, scripted, chat, content, numbers, stream
+):
+    house.promote(house.register())
+    house.start(upstream=scripted, tasks=(replace(DOUBTED, content=content, audit_rate=0.0),))
+    async with house.client() as client:
+        for text in ("sure", "unsure"):
+            async with client.post("/v1/chat/completions", json=chat(text, stream=stream)) as reply:
+                assert reply.status == 200 and await reply.read()
+    house.stop()
+    with house.reader() as ledger:
+        kept, up = ledger.rows("triage")
+        signals = list(ledger.signals("triage", until=ledger.last_row()))
+    assert [kept.decision.answer, up.decision.answer, kept.settlement.reference, up.settlement.reference] == numbers
+    assert (kept.settlement.agrees, up.settlement.agrees) == (None, False)
+    assert [each.score for each in signals] == [0.9, 0.2, None] and signals[-1].agrees is False
+
+
+async def test_a_reference_outside_the_set_is_told_and_a_failure_is_none(house, chat):
+    house.promote(house.register())
+    house.start(tasks=(replace(DOUBTED, audit_rate=0.0),))
+    house.raw.chunks = [b'{"choices":[{"message":{"content":"I cannot say."}}]}']
+    async with house.client() as client:
+        await ask(client, chat, "unsure")
+        house.raw.status = 429
+        async with client.post("/v1/chat/completions", json=chat("unsure")) as reply:
+            assert reply.status == 429
+    house.stop()
+    with house.reader() as ledger:
+        seen = [(row.settlement.agrees, row.settlement.reference) for row in ledger.rows("triage")]
+    assert seen == [(False, -1), (None, None)]
+
+
+async def test_what_the_steward_kept_of_drift_is_told_of_the_active_version_only(house, scripted):
+    house.promote(house.register())
+    told = {"version": 1, "standing": "calm", "alarms": [], "kinds": []}
+    house.registry.keep_watch(KeptWatch("triage", "basis", 40, NOW, {}, told))
+    house.start(upstream=scripted)
+    async with house.client() as client:
+        found = await (await client.get("/v1/insource/tasks/triage")).json()
+        assert found["drift"] == {"row": 40, "at": NOW.isoformat(), **told}
+        house.promote(house.register(digest="e" * 64))
+        assert (await (await client.get("/v1/insource/tasks/triage")).json())["drift"] is None

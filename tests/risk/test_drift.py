@@ -475,6 +475,22 @@ def test_the_whole_state_goes_on():
     assert len(json.dumps(first.to_state())) < 60_000
 
 
+def test_with_another_window_what_was_audited_goes_on():
+    """What is compared begins anew; risk and form keep their evidence, and alarm at what the kinds now leave them."""
+    random = np.random.default_rng(3)
+    audits = random.random(300) < 0.08
+    before = DriftMonitor(0.05, Reference())
+    before.audits(wrong=audits, outside=audits[:50] & False)
+    after = before.compared_with(Reference.of(2, scores=random.random(1_000)))
+    old, new = (monitor.drift().figures for monitor in (before, after))
+    assert set(new) == {Kind.RISK, Kind.FORM, Kind.SCORES} and set(old) == set(DECIDES)
+    for kind in DECIDES:
+        assert (new[kind].rows, new[kind].log_evidence) == (old[kind].rows, old[kind].log_evidence)
+        assert new[kind].log_needed > old[kind].log_needed
+    assert after.audits(wrong=np.ones(20)) is Standing.CROSSED
+    assert before.drift().figures == old
+
+
 def test_embeddings_and_answers_outside_are_watched_where_given():
     random = np.random.default_rng(19)
     reference = Reference.of(3, distances=random.random(200), answers=random.integers(-1, 3, size=200))

@@ -206,6 +206,26 @@ def test_a_promotion_of_one_who_saw_another_active_version_is_refused(three):
     assert three.promote("triage", 2, "grace", "w", NOON, before=1).stage is ACTIVE
 
 
+def test_a_step_of_one_who_saw_another_active_version_is_refused(three):
+    """A version that was compared with one incumbent does not take another's place."""
+    three.move("triage", 2, expected=CANDIDATE, to=CANARY, share=0.5, who="steward", why="w", now=NOON, before=0)
+    three.promote("triage", 3, "ada", "mine is better", NOON)
+    step = {"expected": CANARY, "to": ACTIVE, "who": "steward", "why": "w", "now": NOON}
+    with pytest.raises(StageConflict, match="triage@3 is active by now; no active version was expected"):
+        three.move("triage", 2, **step, before=0)
+    assert (three.active("triage").version, three.trial("triage").version) == (3, 2)
+    assert three.move("triage", 2, **step, before=3).stage is ACTIVE
+
+
+def test_a_step_may_lift_the_suspension_with_it(three):
+    three.promote("triage", 1, "ada", "w", NOON)
+    three.suspend("triage", "steward", "drift", NOON)
+    three.move("triage", 2, expected=CANDIDATE, to=SHADOW, who="steward", why="w", now=NOON, before=1)
+    assert three.suspension("triage") is not None
+    three.move("triage", 2, expected=SHADOW, to=ACTIVE, who="steward", why="w", now=NOON, before=1, lift=True)
+    assert three.suspension("triage") is None and [act.what for act in three.acts()][-1] == "resume"
+
+
 def test_a_suspension_stands_until_it_is_lifted(three):
     seen = three.changed()
     assert three.suspend("triage", "steward", "the bound is crossed", NOON) == Suspension(

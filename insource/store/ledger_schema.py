@@ -1,0 +1,143 @@
+"""The schema of the ledger, as a list of steps; the file's user_version counts the steps taken.
+
+A step that was released is never edited: a change is a further step at the end.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from insource.store.database import Migration
+
+APPEND_ONLY = """
+CREATE TRIGGER {table}_are_not_changed BEFORE UPDATE ON {table}
+BEGIN SELECT RAISE(ABORT, '{table} are append-only: a row is never changed'); END;
+CREATE TRIGGER {table}_are_not_deleted BEFORE DELETE ON {table}
+BEGIN SELECT RAISE(ABORT, '{table} are append-only: a row is never deleted'); END;
+"""
+
+LEDGER_TABLES = """
+CREATE TABLE decisions (
+    seq INTEGER PRIMARY KEY,         -- one sequence over decisions, settlements, audits and acts
+    request_id TEXT NOT NULL UNIQUE,
+    time INTEGER NOT NULL,           -- all times: microseconds since 1970, UTC
+    task TEXT,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    version INTEGER,
+    digest TEXT,
+    score REAL,
+    threshold REAL,
+    audited INTEGER NOT NULL,
+    audit_rate REAL NOT NULL,
+    detail TEXT,
+    content_digest BLOB              -- salted SHA-256; the salt lies in contents
+) STRICT;
+CREATE INDEX decisions_by_task ON decisions (task, time);
+
+CREATE TABLE settlements (
+    seq INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL UNIQUE REFERENCES decisions (request_id),
+    time INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    served_by TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    upstream_seconds REAL,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    cost TEXT,                       -- money: decimal figures as text
+    cost_saved TEXT,
+    joules REAL,
+    detail TEXT,
+    content_digest BLOB
+) STRICT;
+
+CREATE TABLE audits (
+    seq INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL REFERENCES decisions (request_id),
+    time INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    agrees INTEGER,
+    detail TEXT,
+    content_digest BLOB,
+    UNIQUE (request_id, task, version)
+) STRICT;
+
+CREATE TABLE acts (
+    seq INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT
+) STRICT;
+
+CREATE TABLE contents (              -- the only rows that may be erased
+    seq INTEGER PRIMARY KEY,         -- that of the row whose content_digest this is
+    salt BLOB NOT NULL,
+    text BLOB,                       -- UTF-8, NULL where only the digest is kept
+    answer BLOB,
+    reference BLOB,
+    time INTEGER NOT NULL,
+    task TEXT,
+    expires INTEGER NOT NULL
+) STRICT;
+CREATE INDEX contents_by_expiry ON contents (expires);
+CREATE TRIGGER contents_are_not_changed BEFORE UPDATE ON contents
+BEGIN SELECT RAISE(ABORT, 'contents are written once and erased, never changed'); END;
+"""
+
+TIER_AND_SENSITIVITY = """
+ALTER TABLE decisions ADD COLUMN tier TEXT;         -- the upstream in the house that was asked last
+ALTER TABLE decisions ADD COLUMN sensitivity TEXT;  -- how far the text was allowed to travel
+"""
+
+EVIDENCE_AND_FEEDBACK = """
+ALTER TABLE audits ADD COLUMN accepts INTEGER;  -- whether the version would accept, served or not
+ALTER TABLE audits ADD COLUMN stage TEXT;       -- the version's, then
+ALTER TABLE audits ADD COLUMN score REAL;
+ALTER TABLE audits ADD COLUMN seconds REAL;
+CREATE INDEX audits_by_task ON audits (task);
+
+CREATE TABLE feedback (              -- what people say is the right answer
+    seq INTEGER PRIMARY KEY,         -- of the one sequence
+    request_id TEXT NOT NULL REFERENCES decisions (request_id),
+    time INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    who TEXT NOT NULL,
+    source TEXT NOT NULL CHECK (source IN ('feedback', 'label', 'review')),
+    UNIQUE (request_id, time, who, source)
+) STRICT;
+CREATE INDEX feedback_by_task ON feedback (task);
+"""
+
+DRIFT = """
+ALTER TABLE decisions ADD COLUMN answer INTEGER;       -- the specialist's answer: its number in the closed set
+ALTER TABLE settlements ADD COLUMN agrees INTEGER;     -- of an escalated request: whether that was the reference
+ALTER TABLE settlements ADD COLUMN reference INTEGER;  -- the reference's number, -1 for one outside the set
+"""
+
+
+def _ledger_1(connection: apsw.Connection) -> None:
+    connection.execute(LEDGER_TABLES)
+    for table in ("decisions", "settlements", "audits", "acts"):
+        connection.execute(APPEND_ONLY.format(table=table))
+
+
+def _ledger_2(connection: apsw.Connection) -> None:
+    connection.execute(TIER_AND_SENSITIVITY)
+
+
+def _ledger_3(connection: apsw.Connection) -> None:
+    connection.execute(EVIDENCE_AND_FEEDBACK)
+    connection.execute(APPEND_ONLY.format(table="feedback"))
+
+
+def _ledger_4(connection: apsw.Connection) -> None:
+    connection.execute(DRIFT)
+
+
+STEPS: list[Migration] = [_ledger_1, _ledger_2, _ledger_3, _ledger_4]
