@@ -21,7 +21,7 @@ from reliability.harness import Promise, Tally
 from reliability.plain_upstream import PlainUpstream
 from reliability.raw_http import Wire
 from reliability.running_gateway import LONGEST, RunningGateway, post, running
-from reliability.staged_gateway import KINDS
+from reliability.staged_gateway import FLUSH_SECONDS, KINDS
 
 SECONDS = 2.0
 WATCHED = 3.0
@@ -126,7 +126,7 @@ async def _drill(gateway: RunningGateway, registry: Registry, tasks: list[Asked]
             await asyncio.sleep(0.01)
         loaded = 2 * len(tasks) * WORKERS
         while (before := await _opened(gateway)) < loaded and time.monotonic() < end:
-            await asyncio.sleep(0.1)  # a worker hands its figures over every second
+            await asyncio.sleep(FLUSH_SECONDS / 2)
         for task in tasks:
             task.verdict = time.monotonic() if task.canary else 0.0
             await asyncio.to_thread(
@@ -136,7 +136,7 @@ async def _drill(gateway: RunningGateway, registry: Registry, tasks: list[Asked]
     finally:
         stopped.set()
         await asyncio.gather(*clients)
-    await asyncio.sleep(1.2)  # a worker hands its figures over every second
+    await asyncio.sleep(2 * FLUSH_SECONDS)  # a worker hands its figures over that often
     tally.count("loaded again", int(await _opened(gateway) - before))
 
 
@@ -204,4 +204,5 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
+    timed=True,
 )

@@ -38,7 +38,7 @@ PAIRS = 60
 TOOLS = [{"type": "function", "function": {"name": "write_file"}}]
 MS = 1.0
 SHARE = 0.01
-HANGS, CONTROL_HANGS = 60.0, 0.02
+HANGS, CONTROL_HANGS = 60.0, 0.01
 CERTIFIED = Calibration("band", 0.05, 0.95, 100, 0.5, 0.5, 50, 0, 0.04, 0.9)
 WELL = b'{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"content":"yes"}}]}'
 
@@ -303,4 +303,5 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
+    timed=True,
 )

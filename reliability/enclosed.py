@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+from insource.answers import AnswerSpace
 from insource.backends.contract import BackendInfo, Health
 from insource.gateway.app import Application, create_app
 from insource.gateway.gateway import Gateway
@@ -87,7 +87,7 @@ class Clerk:
 
     def __init__(self, name: str) -> None:
         self.info = BackendInfo(name, "d" * 64)
-        self.answers = SimpleNamespace(normalise=lambda raw: raw if raw in ("yes", "no") else None)
+        self.answers = AnswerSpace("label", ("yes", "no"), ("yes", "no"))
 
     async def answer(self, request: Request) -> Answer:
         """Answer yes, surely or not; or fail in words that quote the request, as a library would."""

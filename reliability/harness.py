@@ -97,7 +97,7 @@ class Promise:
     `full` cases are a full run, `sample` those of the default suite (a few seconds), `slow` those of `scripts/test
     --all`, `control` those of the broken build. `chunk` cases are run at once by `scripts/soak`: about a minute's
     worth, and what a kill loses. `unit` says what a case is. `open` says which part of the figure is not reached yet
-    and not judged, "" for none.
+    and not judged, "" for none. `timed` says that seconds are judged, so that it needs the machine to itself.
     """
 
     id: str
@@ -113,6 +113,7 @@ class Promise:
     judge: Callable[[Tally], list[str]]
     seen: Callable[[Tally], str]
     open: str = ""
+    timed: bool = False
 
     def try_cases(self, cases: range, folder: Path, *, broken: bool = False) -> Tally:
         """Run cases to their end, on an event loop of their own where `run` is asynchronous."""

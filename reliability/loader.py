@@ -22,12 +22,16 @@ ANSWERS = 1  # the descriptor that answers are written to
 
 
 class Loader:
-    """The handle of such a process; it is started again when it died, hung, or has loaded 2,000 files."""
+    """The handle of such a process; it is started again when it died, hung, or has loaded 2,000 files.
+
+    Once one was lost, the next one stands by: it imports what it needs while the one before it is still at work.
+    """
 
     def __init__(self, *, limited: bool, checked: bool, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._arguments = ("limited" if limited else "free", "checked" if checked else "unchecked")
         self._process: subprocess.Popen[bytes] | None = None
+        self._next: subprocess.Popen[bytes] | None = None
         self._loaded = 0
 
     def load(self, kind: str, folder: Path) -> str:
@@ -41,40 +45,44 @@ class Loader:
             answer = process.stdout.readline().decode("utf-8", "replace").strip() if ready else "hung"
         except BrokenPipeError:
             answer = ""
-        if answer == "hung":
-            self.close()
-        elif not answer:
-            answer = f"died {process.wait()}"
-            self.close()
+        if answer == "hung" or not answer:
+            answer = answer or f"died {process.wait()}"
+            _end(process)
+            self._process, self._loaded = self._next or self._start(), 0
+            self._next = self._start()
         return answer
 
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
     def __enter__(self) -> Loader:
+        self._process = self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for process in (self._process, self._next):
+            _end(process)
 
     def _ready(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._loaded >= RESTART_AFTER:
-            self.close()
-            self._loaded = 0
-            places = os.pathsep.join([str(Path(__file__).parents[1]), *(path for path in sys.path if path)])
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "reliability.loader", *self._arguments], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-                env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
-            )  # fmt: skip
+            _end(self._process)
+            self._process, self._loaded = self._start(), 0
+        if not self._loaded:
             assert self._process.stdout is not None
             self._process.stdout.readline()  # that it has imported what it needs
         self._loaded += 1
         return self._process
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        places = os.pathsep.join([str(Path(__file__).parents[1]), *(path for path in sys.path if path)])
+        return subprocess.Popen(
+            [sys.executable, "-m", "reliability.loader", *self._arguments], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+            env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
+        process.kill()
+        process.communicate()
 
 
 def main(limits: str, checks: str) -> None:

@@ -315,4 +315,5 @@ PROMISE = Promise(
     "[DONE]); a plain reply that breaks off after its head can only be told as incomplete, and its reason stands in "
     "the ledger; an upstream that sends two replies to one request may have the second taken for its reply to the "
     "next; the budget's 3 tokens come on top of 1.2 x requests; a name server that hangs was not tried",
+    timed=True,
 )

@@ -212,4 +212,5 @@ PROMISE = Promise(
     "twice as long (the figure stands in the table and is not judged; such replies of 9-byte events took it to 48 "
     "ms and "
     "closed 75 of 500 a second late); tried with receipt_s = 10, as its default of 15 closes after 15 s and a moment",
+    timed=True,
 )

@@ -278,4 +278,5 @@ PROMISE = Promise(
     open="most upstreams count tokens at the end of a stream only; of one that ends early the ledger then has the "
     "number of pieces of text that came, and tokens and cost unknown. A request that is with a tier in the house when "
     "its client leaves is finished there",
+    timed=True,
 )

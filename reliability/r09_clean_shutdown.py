@@ -187,4 +187,5 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
+    timed=True,
 )

@@ -317,4 +317,5 @@ PROMISE = Promise(
     seen=seen,
     open="saturation is that of the permits (8 at once, 50 ms each); three times what the processor itself can serve "
     "needs the load on another machine",
+    timed=True,
 )

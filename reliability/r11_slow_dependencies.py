@@ -284,4 +284,5 @@ PROMISE = Promise(
     seen=seen,
     open="an upstream's deadline is 600 s of silence unless timeout_s or deadline_s say less: a client that leaves "
     "before that is no failure of the upstream. Judge and price file do not exist yet",
+    timed=True,
 )

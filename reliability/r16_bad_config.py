@@ -163,4 +163,5 @@ PROMISE = Promise(
     seen=seen,
     open="a key of thousands of dotted parts is refused, but later than that: tomllib takes time by the square of its "
     "parts (5,000: 1.3 s on two shared cores). Specialists of the comparison are doubles",
+    timed=True,
 )

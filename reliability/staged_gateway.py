@@ -11,8 +11,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
+
+FLUSH_SECONDS = 0.2
+"""How often a worker of it hands its figures over, so that who reads them need not wait a second for the last ones."""
 
 WORKER = (sys.executable, "-m", "reliability.staged_gateway")
 KINDS = ("wrong", "crash", "slow", "nan")
@@ -28,6 +30,7 @@ def _supervise() -> None:
 
 
 def _specialist(version: Any) -> Any:
+    from insource.answers import AnswerSpace
     from insource.backends.scripted import Scripted
 
     fares = version.lineage.get("fares", "well")
@@ -36,7 +39,7 @@ def _specialist(version: Any) -> Any:
     class Staged(Scripted):
         def __init__(self) -> None:
             super().__init__(answers, score=float("nan") if fares == "nan" else 0.9, name=version.name)
-            self.answers = SimpleNamespace(normalise=lambda raw: raw if raw in ("yes", "no") else None)
+            self.answers = AnswerSpace("label", ("yes", "no"), ("yes", "no"))
 
         async def answer(self, request: Any) -> Any:
             if fares == "crash":
@@ -49,11 +52,11 @@ def _specialist(version: Any) -> Any:
 
 
 def _work(arguments: list[str]) -> int:
-    from insource.gateway import gateway, serving
+    from insource.gateway import gateway, serving, worker
     from insource.gateway.parts import Parts
-    from insource.gateway.worker import run_worker
     from insource.store.registry import Registry
 
+    worker.FLUSH_SECONDS = FLUSH_SECONDS
     broken = os.environ.get("BROKEN")
     if broken == "deaf":
         gateway.POLL_SECONDS = 5.0
@@ -71,7 +74,7 @@ def _work(arguments: list[str]) -> int:
         with Registry.open(config.home) as registry:
             yield Parts(config, ledger, registry, lambda version, upstream=None: _specialist(version))
 
-    return run_worker(arguments, build)
+    return worker.run_worker(arguments, build)
 
 
 if __name__ == "__main__":

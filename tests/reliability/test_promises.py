@@ -1,25 +1,24 @@
-"""Every promise: its sample holds, and its harness finds the build that is broken on purpose."""
+"""Every promise: its sample holds, and its harness finds the build that is broken on purpose.
+
+Those that are judged by seconds are in `test_timed_promises.py`.
+"""
 
 import pytest
 
-from reliability.harness import promises
+from reliability.harness import Tally
 
-KNOWN = promises()
-
-
-@pytest.fixture(params=KNOWN.values(), ids=KNOWN.keys())
-def promise(request):
-    return request.param
+TIMED = False
+"""Which promises this module tries; see `conftest.py`."""
 
 
-def test_a_sample_holds(promise, tmp_path):
-    tally = promise.try_cases(range(promise.sample), tmp_path)
+def test_a_sample_holds(promise, folder):
+    tally = promise.try_cases(range(promise.sample), folder)
     assert promise.judge(tally) == [], [str(failure) for failure in tally.failures[:5]]
     assert promise.seen(tally)
 
 
-def test_control_the_broken_build_is_found(promise, tmp_path):
-    assert promise.judge(promise.try_cases(range(promise.control), tmp_path, broken=True))
+def test_control_the_broken_build_is_found(promise, folder):
+    assert promise.judge(promise.try_cases(range(promise.control), folder, broken=True))
 
 
 @pytest.mark.slow
@@ -30,8 +29,6 @@ def test_a_larger_sample_holds(promise, tmp_path):
 
 def test_a_promise_judges_what_nobody_ran_as_not_held(promise):
     """A harness that ran nothing must not pass."""
-    from reliability.harness import Tally
-
     assert promise.judge(Tally())
 
 
