@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, show
 
-NAMES = ("accuracy", "promise", "guards", "backtests", "latency", "discovery", "drift", "gateway")
+NAMES = ("accuracy", "promise", "guards", "backtests", "streams", "budget", "latency", "discovery", "drift", "gateway")
 
 
 def main() -> int:

@@ -16,12 +16,12 @@ import numpy as np
 from insource.answers import learn_answers
 from insource.cascade.coin import hash_coin
 from insource.errors import DataError, UserError
-from insource.inputs import InputSettings
 from insource.lifecycle.replay import Advance, Plan, Replay, Replayed
 from insource.lifecycle.schedule import default_warmup
 from insource.lifecycle.stream import Stream, cost_of, to_stream
 from insource.risk.bounds import binomial_upper_bound
 from insource.training.families import Material, check_family
+from insource.training.snapshot import inputs_of
 from insource.training.trunks import Say, TrunkRoom
 from insource.types import Example, Task
 
@@ -184,7 +184,7 @@ async def backtest(
     """
     started = time.perf_counter()
     check_family(options.family)
-    stream = to_stream(examples, InputSettings(task.messages))
+    stream = to_stream(examples, inputs_of(task))
     warmup = _warmup(options, task, len(stream))
     advance = _advance(say("backtest"))
     material = Material(stream.texts, lambda: _given(room), say, options.base)

@@ -17,18 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insource.answers import AnswerSpace, learn_answers
-from insource.backends.specialist import open_specialist, write_specialist
+from insource.backends.specialist import Specialist, open_specialist, write_specialist
 from insource.cascade.builder import Active, build_task
 from insource.cascade.choice import Choice
 from insource.cascade.coin import Coin
 from insource.errors import DataError, UserError
-from insource.inputs import InputSettings
+from insource.lifecycle.neighbours import Agreement, Selection, views_of
 from insource.lifecycle.pacing import Pacer
 from insource.lifecycle.schedule import GROWTH, segments, stands, takes_over
 from insource.lifecycle.stream import Stream
 from insource.store import manifest as manifests
 from insource.training.develop import Developed, Promise, RowSet, develop, guards_of
 from insource.training.families import Material
+from insource.training.snapshot import inputs_of
 from insource.training.splits import folds
 from insource.types import Outcome, Reason, SpecialistVersion, Stage, Task
 
@@ -86,9 +87,19 @@ class Replayed:
 class Replay:
     """One pass over a stream."""
 
-    def __init__(self, stream: Stream, material: Material, plan: Plan, coin: Coin, advance: Advance) -> None:
-        self._stream, self._material, self._plan = stream, material, plan
+    def __init__(
+        self,
+        stream: Stream,
+        material: Material,
+        plan: Plan,
+        coin: Coin,
+        advance: Advance,
+        select: Selection | None = None,
+    ) -> None:
+        self.stream, self._material, self._plan = stream, material, plan
+        self.serving: Active | None = None
         self._coin, self._advance = coin, advance
+        self._select: Selection = select or Agreement(lambda: views_of(material))
         n = len(stream)
         self._folds = folds(stream.groups, plan.seed)
         self._known = np.zeros(n, np.bool_)
@@ -107,21 +118,20 @@ class Replay:
         )
 
     async def run(self) -> Replayed:
-        """Go through the stream once."""
-        active: Active | None = None
+        """Go through the stream once; `serving` is then the version that served last."""
         with TemporaryDirectory(prefix="insource-backtest-") as folder:
-            for start, stop in segments(len(self._stream), self._plan.warmup, self._plan.growth):
+            for start, stop in segments(len(self.stream), self._plan.warmup, self._plan.growth):
                 if start:
-                    active = self._next_version(active, start, Path(folder) / str(start))
-                await self._serve(active, start, stop)
-                self._advance(stop, len(self._stream))
+                    self.serving = self._next_version(self.serving, start, Path(folder) / str(start))
+                await self._serve(self.serving, start, stop)
+                self._advance(stop, len(self.stream))
         return self.result
 
     async def _serve(self, active: Active | None, start: int, stop: int) -> None:
         certified = active is not None and _threshold(active) is not None
         chooser = build_task(
             self._task,
-            active=active,
+            active=active if self._pacer is None else _unbounded(active),
             upstream=None,
             permits=lambda _: True,
             record=_record_nothing,
@@ -130,22 +140,28 @@ class Replay:
             clock=lambda: datetime(1970, 1, 1, tzinfo=UTC),
         )
         async with chooser:
-            requests = self._stream.requests[start:stop]
+            requests = self.stream.requests[start:stop]
             if self._pacer is None:
                 choices = await chooser.decide_many(requests)
             else:
-                choices = []
-                for request in requests:
+                choices, sure = [], self._sure(active, np.arange(start, stop))
+                for number, request in enumerate(requests):
                     if start:
-                        self._pass(self._pacer, pays=active is None)
+                        self._pass(self._pacer, None if sure is None else float(sure[number]))
                     choices += await chooser.decide_many([request])
         for row, choice in enumerate(choices, start):
             self._note(row, choice, certified, active)
 
-    def _pass(self, pacer: Pacer, *, pays: bool) -> None:
+    def _sure(self, active: Active | None, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Return how sure the version's answers are, as the selection sees it; None without a version."""
+        if active is None or not isinstance(active.specialist, Specialist):
+            return None
+        return self._select(rows, active.specialist.probabilities([self.stream.texts[row] for row in rows]))
+
+    def _pass(self, pacer: Pacer, sure: float | None) -> None:
         """Count a request after the shadow period, which the budget pays for where no version could answer it."""
-        pacer.passed()
-        if not pays:
+        pacer.passed(sure=sure)
+        if sure is not None:
             return
         if pacer.calls <= 0:
             raise UserError(
@@ -165,9 +181,9 @@ class Replay:
             result.scores[row] = choice.scored.score
         if kept and choice.scored is not None and active is not None:
             result.served[row] = choice.scored.content
-            result.wrong[row] = active.normalise(self._stream.references[row]) != choice.scored.label
+            result.wrong[row] = active.normalise(self.stream.references[row]) != choice.scored.label
         else:
-            result.served[row] = self._stream.references[row]
+            result.served[row] = self.stream.references[row]
         self._known[row] = not kept or decision.audited
         self._evidence[row] = self._known[row] and (decision.audited or (not certified and self._pacer is None))
         if self._pacer is not None and active is None:
@@ -180,7 +196,7 @@ class Replay:
         """
         seen = np.flatnonzero(self._known[:at])
         try:
-            space = learn_answers([self._stream.references[row] for row in seen])
+            space = learn_answers([self.stream.references[row] for row in seen])
         except DataError:
             return serving
         rows = self._rows(seen, space)
@@ -194,6 +210,8 @@ class Replay:
         if not better:
             return serving
         self._since = at
+        if self._pacer is not None:
+            self._select.fit(rows, developed.probabilities)
         return tried
 
     def _gives_way(self, serving: Active, at: int, found: float) -> bool:
@@ -211,8 +229,8 @@ class Replay:
         return takes_over(found, _coverage(serving), stands=holds)
 
     def _rows(self, seen: NDArray[np.intp], space: AnswerSpace) -> RowSet:
-        labels = space.normalise_all(self._stream.references[row] for row in seen)
-        classes = np.full(len(self._stream), NEVER_SHOWN)
+        labels = space.normalise_all(self.stream.references[row] for row in seen)
+        classes = np.full(len(self.stream), NEVER_SHOWN)
         classes[seen] = [NEVER_SHOWN if label is None else space.index(label) for label in labels]
         usable = seen[classes[seen] >= 0]
         evidence = usable[self._evidence[usable]]
@@ -224,7 +242,7 @@ class Replay:
     ) -> Active:
         """Write the artifact as production would, and open it with the backend that would serve it."""
         folder.mkdir()
-        task, inputs = self._plan.task, InputSettings(self._plan.task.messages)
+        task, inputs = self._plan.task, inputs_of(self._plan.task)
         manifest: dict[str, Any] = write_specialist(
             folder,
             task=task.name,
@@ -268,6 +286,11 @@ class Replay:
 
 def _threshold(active: Active) -> float | None:
     return active.version.calibration.threshold if active.version.calibration else None
+
+
+def _unbounded(active: Active | None) -> Active | None:
+    """Return the version without its threshold: a budget stands instead of a target, and every request competes."""
+    return None if active is None else replace(active, version=replace(active.version, calibration=None))
 
 
 def _coverage(active: Active) -> float:

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from insource.lifecycle.pacing import Pacer
+from insource.lifecycle.pacing import WINDOW, Pacer
 
 
 def spend(pacer, scores, unsure=lambda _: True):
@@ -78,3 +78,45 @@ def test_a_stream_longer_than_announced_does_not_overdraw():
 
 def test_the_same_scores_are_paced_the_same_way():
     assert spend(Pacer(40, 400), uniform(400)) == spend(Pacer(40, 400), uniform(400))
+
+
+def test_what_a_selection_says_stands_for_the_score_of_the_next_request():
+    scores, sure, pacer = uniform(2_000), uniform(2_000, seed=1), Pacer(200, 2_000)
+    up = []
+    for position, score in enumerate(scores):
+        pacer.passed(sure=sure[position])
+        if pacer(score):
+            up.append(position)
+    assert up == spend(Pacer(200, 2_000), sure) != spend(Pacer(200, 2_000), scores)
+    pacer = Pacer(1, 10)
+    pacer.passed(sure=0.9)
+    pacer.passed()
+    pacer(0.1)
+    assert list(pacer._scores) == [0.1], "it stood for one request only"
+
+
+def test_the_lowest_share_is_of_the_last_scores_alone():
+    pacer, old, new = Pacer(0, 10), [score - 2.0 for score in uniform(700)], uniform(WINDOW, seed=1)
+    spend(pacer, [*old, *new])
+    for share in (0.02, 0.25, 0.5, 1.0):
+        kept = [score for score in new if pacer._lies_in(share, score)]
+        assert kept == [score for score in new if score in sorted(new)[: round(share * WINDOW)]]
+
+
+@pytest.mark.parametrize("calls", [20, 100, 900])
+def test_equal_scores_are_paced_like_any_other(calls):
+    up = spend(Pacer(calls, 2_000), [0.5] * 2_000)
+    assert calls - 2 <= len(up) <= calls
+    assert abs(sum(position < 1_000 for position in up) - calls / 2) <= 0.05 * calls + 1
+    repeated = [0.1 if position % 3 == 0 else score for position, score in enumerate(uniform(2_000))]
+    assert spend(Pacer(calls, 2_000), repeated)[-1] > 1_850, "a text that often comes does not spend it all"
+
+
+def test_a_score_that_is_no_number_goes_up_and_misleads_nobody():
+    pacer = Pacer(100, 1_000)
+    assert pacer(float("nan")) and pacer.calls == 99
+    assert not Pacer(0, 10)(float("nan"))
+    scores = uniform(1_000)
+    up = spend(pacer, [float("nan") if position % 100 == 7 else score for position, score in enumerate(scores)])
+    assert {position for position in range(1_000) if position % 100 == 7} <= set(up)
+    assert len(up) <= 99 and sum(scores[position] for position in up if position % 100 != 7) / (len(up) - 10) < 0.3

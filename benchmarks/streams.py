@@ -1,0 +1,143 @@
+"""Many replays of each of four sets in random order: is the target kept, and is the coverage that could be had, had?
+
+Each replay is a stream from nothing, by the loop that `insource backtest` runs; features are computed once. What a
+replay came to is kept under the home folder, so that a run which was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figure import Figure
+from benchmarks.ordered import Asked, Ordered, prepare, reordered
+from insource.cascade.coin import hash_coin
+from insource.lifecycle.replay import Plan, Replay
+from insource.lifecycle.schedule import GROWTH, default_warmup
+from insource.training.crossfit import cores
+from insource.training.encoder_graph import BUILDER
+from insource.types import Task
+
+SETS = ("sms_spam", "twitter_financial_news", "banking77", "clinc150")
+REPLAYS, QUICK = 40, 2
+MOST = 12_000
+"""Of larger sets so many requests, drawn once."""
+MANY, GROWTH_OF_MANY = 50, 1.6
+"""A set with so many answers is retrained less often than by default, for the time it takes."""
+FAMILY = "encoder-frozen"
+TARGET = 0.05
+MAY_EXCEED = 0.05
+WITHIN = 0.10
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One replay: risk and coverage of all accepted; of its last third the coverage, and the best there could be.
+
+    `best` is the largest coverage of the last third whose risk is within the target, at any threshold of the version
+    that served last, which has learned from some of these very requests.
+    """
+
+    risk: float
+    coverage: float
+    up: float
+    last: float
+    best: float
+
+
+def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
+    """Replay each set as often as asked."""
+    replays, figures = QUICK if quick else REPLAYS, []
+    for name in SETS[:1] if quick else SETS:
+        asked = _asked(data, home, name)  # embedded and kept before the processes begin
+        with ProcessPoolExecutor(cores(), initializer=_alone) as pool:
+            seen = list(pool.map(_replay, *zip(*((data, home, name, seed) for seed in range(replays)), strict=True)))
+        figures += list(_figures(name, len(asked.stream), seen))
+    return figures
+
+
+def replay(asked: Asked, seed: int) -> Seen:
+    """Replay the set in the order of `seed`."""
+    order = np.random.default_rng(seed).permutation(len(asked.stream))
+    stream, material = reordered(asked.stream, order), Ordered(asked.material, order, asked.room)
+    task = Task(asked.name, target_risk=TARGET)
+    growth = GROWTH_OF_MANY if len(set(stream.references)) > MANY else GROWTH
+    plan = Plan(task, FAMILY, seed, default_warmup(TARGET), growth=growth)
+    whole = Replay(stream, material, plan, hash_coin(seed), lambda done, total: None)
+    found = asyncio.run(whole.run())
+    accepted, part = int(found.accepted.sum()), np.arange(2 * len(stream) // 3, len(stream))
+    return Seen(
+        risk=float((found.accepted & found.wrong).sum() / max(accepted, 1)),
+        coverage=float(found.accepted.mean()),
+        up=float((~found.accepted | found.audited).mean()),
+        last=float(found.accepted[part].mean()),
+        best=_best(whole, part),
+    )
+
+
+def _best(whole: Replay, part: np.ndarray) -> float:
+    """Return the largest coverage of these requests that the last version could have had within the target."""
+    serving, stream = whole.serving, whole.stream
+    if serving is None:
+        return 0.0
+    answered = serving.specialist.answer_texts([stream.texts[row] for row in part])
+    wrong = np.array([label != serving.normalise(stream.references[row])
+                      for (label, _), row in zip(answered, part, strict=True)])  # fmt: skip
+    by_score = np.argsort([-score for _, score in answered], kind="stable")
+    counts = np.arange(1, len(part) + 1)
+    within = counts[np.cumsum(wrong[by_score]) <= TARGET * counts]
+    return float(within[-1] / len(part)) if len(within) else 0.0
+
+
+def _replay(data: Path, home: Path, name: str, seed: int) -> Seen:
+    kept = home / "streams" / f"{name}-{BUILDER}-{FAMILY}-{seed}.json"
+    if kept.exists():
+        return Seen(**json.loads(kept.read_text()))
+    seen = replay(_asked(data, home, name), seed)
+    kept.parent.mkdir(exist_ok=True)
+    part = kept.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(asdict(seen)) + "\n")
+    part.replace(kept)
+    return seen
+
+
+@cache
+def _asked(data: Path, home: Path, name: str) -> Asked:
+    return prepare(data, home, name, MOST)
+
+
+def _alone() -> None:
+    """Keep each process to one core: several at once are better than one on all."""
+    if hasattr(os, "sched_setaffinity"):
+        available = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {available[os.getpid() % len(available)]})
+
+
+def _figures(name: str, requests: int, seen: list[Seen]) -> Iterator[Figure]:
+    over = sum(each.risk > TARGET for each in seen) / len(seen)
+    limit = MAY_EXCEED + 2 * math.sqrt(MAY_EXCEED * (1 - MAY_EXCEED) / len(seen))
+    risks = np.array([each.risk for each in seen])
+    yield Figure(
+        f"{name}, {len(seen)} replays of {requests:,} requests: realised risk above {TARGET:.0%}",
+        f"{over:.1%} of them; mean {risks.mean():.2%}, highest {risks.max():.2%}",
+        f"<= {limit:.1%}", over <= limit,
+    )  # fmt: skip
+    last, best = (np.array([getattr(each, which) for each in seen]) for which in ("last", "best"))
+    yield Figure(
+        f"{name}: coverage of the last third, under the best of the last version",
+        f"{100 * (best - last).mean():.1f} points ({last.mean():.1%} of {best.mean():.1%}; at most "
+        f"{100 * (best - last).max():.1f})",
+        f"<= {100 * WITHIN:.0f} points", float((best - last).mean()) <= WITHIN,
+    )  # fmt: skip
+    told = ", ".join(f"{np.mean([getattr(each, which) for each in seen]):.1%} {what}"
+                     for which, what in (("coverage", "accepted"), ("up", "going up in any way")))  # fmt: skip
+    yield Figure(f"{name}: of all requests", told)
