@@ -139,16 +139,16 @@ def convention_metrics() -> str:
 
 def ledger_schema() -> str:
     """Return the ledger's tables."""
-    from insource.store.migrations import EVIDENCE_AND_FEEDBACK, LEDGER_TABLES, TIER_AND_SENSITIVITY
+    from insource.store.ledger_schema import DRIFT, EVIDENCE_AND_FEEDBACK, LEDGER_TABLES, TIER_AND_SENSITIVITY
 
-    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK)
+    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK, DRIFT)
 
 
 def registry_schema() -> str:
     """Return the registry's tables."""
-    from insource.store.migrations import OUTBOX, REGISTRY_TABLES, REVIEW_TABLES, STAGES
+    from insource.store.registry_schema import DOUBTS, OUTBOX, REGISTRY_TABLES, REVIEW_TABLES, STAGES
 
-    return _sql(REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX)
+    return _sql(REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX, DOUBTS)
 
 
 def _sql(*steps: str) -> str:

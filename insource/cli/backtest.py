@@ -5,12 +5,12 @@ It reads the file and shows the figures; replaying is the lifecycle's business.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from insource.cli.output import emit, json_option
+from insource.cli.prices import price, price_options
 from insource.cli.promises import promise_options, promised
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 @click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
 @click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes coin, splits and folds.")
-@click.option("--price-in", metavar="MONEY", help="Price of a million input tokens.")
-@click.option("--price-out", metavar="MONEY", help="Price of a million output tokens.")
-@click.option("--currency", default="USD", show_default=True, help="Currency of the prices.")
+@price_options
+@click.option("--lifecycle", is_flag=True, help="Replay stages, rollbacks, suspensions and retraining, too.")
+@click.option("--timeline", multiple=True, metavar="FILE", help="With --lifecycle: draw it to FILE.html or FILE.png.")
+@click.option("--new-answers", is_flag=True, help="With --lifecycle: learn answers that turn up later, too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out lines that cannot be read, and count them.")
 @json_option
 @click.pass_context
@@ -40,42 +41,55 @@ def command(ctx: click.Context, /, file: str, task_name: str | None, json_path: 
     """Replay FILE in its order through shadow, training, certification and serving. Offline; needs no key."""
     import asyncio
 
+    from insource.cli.backtest_lifecycle import check_timelines, ended_in_order, write_timelines
     from insource.cli.opening import configuration, open_artifacts
     from insource.cli.progress import Bars
-    from insource.errors import UserError
     from insource.lifecycle.backtest import Options, Prices, backtest
     from insource.traffic import examples_of_task, read
     from insource.training.trunks import TrunkRoom
 
-    if chosen["budget"] is not None and chosen["target_risk"] is not None:
-        raise UserError("--budget stands instead of --target-risk; one of the two was expected. Drop one.")
-    if chosen["warmup"] is not None and chosen["warmup"] < 1:
-        raise UserError(f"--warmup is {chosen['warmup']}; at least 1 request was expected.")
+    _check(chosen)
+    whole, new_answers = chosen["lifecycle"], chosen["new_answers"]
+    timelines = check_timelines(chosen["timeline"], lifecycle=whole, new_answers=new_answers)
     config = configuration(ctx)
-    prices = Prices(_price(chosen["price_in"], "in"), _price(chosen["price_out"], "out"), chosen["currency"])
+    prices = Prices(price(chosen["price_in"], "in"), price(chosen["price_out"], "out"), chosen["currency"])
     with Bars() as bars:
         traffic = read(file, skip_bad=chosen["skip_bad"], progress=bars.say("reading"))
         name, examples = examples_of_task(traffic, task_name)
         options = Options(chosen["family"], chosen["seed"], chosen["budget"], chosen["warmup"], prices, chosen["base"])
-        report = asyncio.run(
-            backtest(
-                examples,
-                promised(config, name, chosen),
-                options,
-                room=TrunkRoom(config.home, open_artifacts(config), bars.say),
-                say=bars.say,
-                skipped=traffic.skipped,
-            )
-        )
-    result = report.to_json()
+        room, task = TrunkRoom(config.home, open_artifacts(config), bars.say), promised(config, name, chosen)
+        told: dict[str, Any] = {"room": room, "say": bars.say, "skipped": traffic.skipped}
+        if whole:
+            from insource.lifecycle.rehearsal_report import rehearse
+
+            with ended_in_order():
+                rehearsed = rehearse(examples, task, options, new_answers=new_answers, **told)
+                result = asyncio.run(rehearsed).to_json()
+        else:
+            result = asyncio.run(backtest(examples, task, options, **told)).to_json()
     emit(result, json_path, lambda console: show(console, result))
+    write_timelines(result, timelines)
+
+
+def _check(chosen: dict[str, Any]) -> None:
+    from insource.errors import UserError
+
+    if chosen["budget"] is not None and chosen["target_risk"] is not None:
+        raise UserError("--budget stands instead of --target-risk; one of the two was expected. Drop one.")
+    if chosen["budget"] is not None and chosen["lifecycle"]:
+        raise UserError("--budget stands instead of a promise, and --lifecycle keeps one; one was expected. Drop one.")
+    if chosen["warmup"] is not None and chosen["warmup"] < 1:
+        raise UserError(f"--warmup is {chosen['warmup']}; at least 1 request was expected.")
 
 
 def show(console: Console, result: dict[str, Any]) -> None:
     """Print a backtest's figures."""
+    from insource.cli.backtest_lifecycle import lifecycle_rows, show_lifecycle
     from insource.cli.output import percent, table
 
-    console.print(table(f"backtest of {result['task']}", ("", ""), _rows(result)))
+    whole = result.get("lifecycle", False)
+    rows = [*_rows(result), *(lifecycle_rows(result) if whole else ())]
+    console.print(table(f"backtest of {result['task']}", ("", ""), rows))
     answers = sorted(result["per_answer"], key=lambda row: -row["rows"])[:10]
     console.print(
         table(
@@ -90,6 +104,18 @@ def show(console: Console, result: dict[str, Any]) -> None:
     )  # fmt: skip
     if len(result["per_answer"]) > len(answers):
         console.print(f"({len(result['per_answer']) - len(answers)} more answers in --json)")
+    if whole:
+        show_lifecycle(console, result)
+    else:
+        _show_versions(console, result)
+    for note in result["versions"][-1]["notes"] if result["versions"] else ():
+        console.print(f"note (last version): {note}")
+    console.print(f"coverage over time  |{_bars([window['coverage'] for window in result['timeline']])}|  0 to 100 %")
+
+
+def _show_versions(console: Console, result: dict[str, Any]) -> None:
+    from insource.cli.output import percent, table
+
     console.print(
         table(
             None,
@@ -101,9 +127,6 @@ def show(console: Console, result: dict[str, Any]) -> None:
             ],
         )
     )  # fmt: skip
-    for note in result["versions"][-1]["notes"] if result["versions"] else ():
-        console.print(f"note (last version): {note}")
-    console.print(f"coverage over time  |{_bars([window['coverage'] for window in result['timeline']])}|  0 to 100 %")
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -118,7 +141,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("requests", f"{total:,}" + (f" (left out: {', '.join(left)})" if left else "")),
         ("shadow period", f"{result['warmup']:,} requests, all sent upstream"),
-        ("coverage", f"{percent(result['coverage'])} accepted ({result['accepted']:,})"),
+        _coverage(result),
         ("upstream calls", f"{calls:,} of {total:,} ({percent(calls / total)}), {result['audited']:,} audited by coin"),
         ("risk", f"{percent(risk['realised'])} of accepted answers differ from the reference; at most "
                  f"{percent(risk['upper_bound'])} at confidence {result['confidence_level']:g}"),
@@ -129,8 +152,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         against = f"insource {percent(accuracy['insource'])}, upstream alone {percent(accuracy['upstream'])}"
         rows.append(("accuracy against gold", against))
     if result["budget"] is not None:
-        spent = f"{result['budget']:,} calls; {result['budget_spent']:,} answers outside the promise (budget_spent)"
-        rows.append(("budget", spent))
+        rows.append(("budget", f"{result['budget']:,} calls"))
     if cost["currency"] is not None:
         paid, alone = Decimal(cost["insource"]), Decimal(cost["upstream_only"])
         rows.append(("money", f"{money(paid, cost['currency'])} instead of {money(alone, cost['currency'])}"))
@@ -139,21 +161,17 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("took", f"{result['seconds']:.1f} s, seed {result['seed']}")]
 
 
+def _coverage(result: dict[str, Any]) -> tuple[str, str]:
+    from insource.cli.output import percent
+
+    if result["budget"] is None:
+        return "coverage", f"{percent(result['coverage'])} accepted ({result['accepted']:,})"
+    spent = result["budget_spent"]
+    return "answered here", f"{percent(spent / result['requests'])} ({spent:,}), under a budget instead of a promise"
+
+
 _LEFT_OUT = (("skipped", "bad lines"), ("unlabelled", "without a reference"), ("textless", "without text"))
 
 
 def _bars(shares: list[float]) -> str:
     return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in shares)
-
-
-def _price(text: str | None, which: str) -> Any:
-    from decimal import Decimal, InvalidOperation
-
-    from insource.config import check_flag
-
-    if text is None:
-        return None
-    amount: Any = text
-    with suppress(InvalidOperation):
-        amount = Decimal(text)
-    return check_flag(f"upstreams.NAME.price_{which}", amount, f"--price-{which}")

@@ -6,7 +6,7 @@ nobody's here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from insource.store.artifacts import ArtifactStore
 from insource.training.outcome import Trained
 from insource.training.run import Recipe, train
 from insource.training.trunks import Say
-from insource.types import SpecialistVersion, Suspension, Task
+from insource.types import SpecialistVersion, Task
 
 FEWEST_OUTSIDE = 20
 """References to judge the form by: of fewer, one slip is too large a share."""
@@ -76,19 +76,18 @@ class School:
     ) -> Learned | NotYet:
         """Train a candidate where that is worth it; `anyway` however little is new.
 
-        Worth it is a quarter more lessons than the last version had (as in a backtest), or, while the task is
-        suspended, enough unbiased ones since to certify anything. Raises UserError where the task keeps no text,
-        DataError where too many references of the teacher lie outside the closed set that the last version knows:
-        they are learned only with `new_answers`. What `training.run.train` raises, it raises, too.
+        Worth it is a quarter more lessons than the last version had (as in a backtest), or, once the task was
+        suspended, as many more unbiased ones since, and enough to certify anything. Raises UserError where the task
+        keeps no text, DataError where too many references of the teacher lie outside the closed set that the last
+        version knows: they are learned only with `new_answers`. What `training.run.train` raises, it raises, too.
         """
         check_content(task)
         before = next(reversed(self._registry.versions(task.name)), None)
         lessons = self._lessons(task)
         since = learned_to(before)
         new = [lesson for lesson in lessons if lesson.seq > since]
-        suspension = self._registry.suspension(task.name)
-        after = 0 if suspension is None else _after(suspension, lessons)
-        if not anyway and (lacking := _lacking(task, lessons, new, after)) is not None:
+        after = evidence_begins(self._registry.acts(task.name), lessons)
+        if not anyway and (lacking := lacking_for(task, lessons, new, after)) is not None:
             return NotYet(lacking)
         strange = 0
         if not new_answers and before is not None and (space := self._space(before)) is not None:
@@ -98,9 +97,10 @@ class School:
             lessons = [lesson for lesson in lessons if lesson.request_id not in dropped]
         chosen = choose(lessons, evidence_after=after, seed=recipe.seed if recipe else 0)
         told = {"to": max((lesson.seq for lesson in lessons), default=0), "evidence": len(chosen.evidence),
-                "also": len(chosen.also), "lessons": len(lessons), "evidence_after": after}  # fmt: skip
+                "also": len(chosen.also), "older": len(chosen.older), "lessons": len(lessons),
+                "evidence_after": after}  # fmt: skip
         trained = train(
-            [lesson.example() for lesson in chosen.evidence],
+            [lesson.example(task.messages) for lesson in chosen.evidence],
             task,
             replace(recipe or Recipe(), gold=True),
             home=self._home,
@@ -108,12 +108,14 @@ class School:
             artifacts=self._artifacts,
             say=self._say,
             now=self._now,
-            also=[lesson.example() for lesson in chosen.also],
+            also=[lesson.example(task.messages) for lesson in chosen.also],
+            older=[lesson.example(task.messages) for lesson in chosen.older],
             told={"learned": told},
         )
         left_out = chosen.left_out | ({"outside the closed set": strange} if strange else {})
-        gold = sum(lesson.gold for lesson in (*chosen.evidence, *chosen.also))
-        return Learned(trained, len(chosen.evidence), len(chosen.also), len(new), gold, left_out)
+        teaching = (*chosen.also, *chosen.older)
+        gold = sum(lesson.gold for lesson in (*chosen.evidence, *teaching))
+        return Learned(trained, len(chosen.evidence), len(teaching), len(new), gold, left_out)
 
     def _lessons(self, task: Task) -> list[Lesson]:
         reviews = self._registry.reviews(task.name, "answered")
@@ -152,16 +154,23 @@ def learned_to(version: SpecialistVersion | None) -> int:
     return int(told["to"]) if told else 0
 
 
-def _after(suspension: Suspension, lessons: list[Lesson]) -> int:
-    """Return the row of the ledger at which a suspension began: by its word, else by the time of the lessons."""
-    start = Start.of(suspension.who, suspension.why, suspension.time)
+def evidence_begins(acts: Sequence[Any], lessons: Sequence[Lesson]) -> int:
+    """Return the row of the ledger after which references certify: that of the task's last suspension, 0 without one.
+
+    Lifting it changes nothing about that: what was seen before is about the world as it was. `acts` are the task's,
+    oldest first; the row is known by the act's word, else by the time of the lessons.
+    """
+    last = next((act for act in reversed(acts) if act.what == "suspend"), None)
+    if last is None:
+        return 0
+    start = Start.of(last.who, last.detail, last.time)
     if start.row is not None:
         return start.row
-    return max((lesson.seq for lesson in lessons if lesson.time < suspension.time), default=0)
+    return max((lesson.seq for lesson in lessons if lesson.time < last.time), default=0)
 
 
-def _lacking(task: Task, lessons: list[Lesson], new: list[Lesson], after: int) -> str | None:
-    """Say what is lacking before it is worth training again."""
+def lacking_for(task: Task, lessons: Sequence[Lesson], new: Sequence[Lesson], after: int) -> str | None:
+    """Say what is lacking before it is worth training again, None where nothing is; `after` as `evidence_begins`."""
     told = ""
     if after:
         wanted = rows_needed(task.target_risk, task.confidence_level)

@@ -43,25 +43,30 @@ class Lesson:
         """Whether a person gave the answer."""
         return self.source != "upstream"
 
-    def example(self) -> Example:
-        """Return it as training reads it."""
-        request = Request(self.request_id, (Message("user", self.text),))
+    def example(self, messages: str = "last_user") -> Example:
+        """Return it as training reads it; `messages` is the task's setting, under which the text was kept.
+
+        A conversation kept with "all" begins with its first role; as one message of that role it reads as it did.
+        """
+        role, said = "user", self.text
+        if messages == "all":
+            role, _, said = self.text.partition(": ")
+        request = Request(self.request_id, (Message(role, said),))
         answer, gold = (None, self.answer) if self.gold else (self.answer, None)
         return Example(request, answer, gold, time=self.time)
 
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What a version learns from: `evidence` may certify it, `also` only teaches. `left_out` counts, by the reason."""
+    """What a version learns from: `evidence` may certify it, `also` only teaches; `older` does if that helps.
+
+    `older` are from before the last suspension. `left_out` counts, by the reason.
+    """
 
     evidence: tuple[Lesson, ...]
     also: tuple[Lesson, ...]
+    older: tuple[Lesson, ...]
     left_out: dict[str, int]
-
-    @property
-    def newest(self) -> int:
-        """The highest number in the ledger."""
-        return max((lesson.seq for lesson in (*self.evidence, *self.also)), default=0)
 
 
 def unbiased(decision: Any) -> bool:
@@ -114,7 +119,7 @@ def choose(lessons: Sequence[Lesson], *, evidence_after: int = 0, window: int = 
     """Return the newest `window` lessons and as many older ones drawn at random, apart by what they may be used for.
 
     Only unbiased ones above `evidence_after` are evidence: after a suspension, those since. Evidence keeps its repeats,
-    as the traffic has them; of what only teaches, each text with one answer comes once, the newest.
+    as the traffic has them; of what only teaches, each text comes once with one answer, the newest.
     """
     recent, older = list(lessons[-window:]), list(lessons[:-window])
     drawn = older if len(older) <= window else random.Random(seed).sample(older, window)
@@ -128,7 +133,12 @@ def choose(lessons: Sequence[Lesson], *, evidence_after: int = 0, window: int = 
         known.add((lesson.text, lesson.answer))
         also.append(lesson)
     left_out = {"not drawn": len(lessons) - len(chosen), "repeated": len(chosen) - len(evidence) - len(also)}
-    return Lessons(evidence, tuple(reversed(also)), {why: number for why, number in left_out.items() if number})
+    return Lessons(
+        evidence,
+        tuple(lesson for lesson in reversed(also) if lesson.seq > evidence_after),
+        tuple(lesson for lesson in reversed(also) if lesson.seq <= evidence_after),
+        {why: number for why, number in left_out.items() if number},
+    )
 
 
 def outside(lessons: Iterable[Lesson], space: AnswerSpace) -> list[Lesson]:

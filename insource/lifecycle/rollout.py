@@ -20,6 +20,10 @@ from insource.types import SpecialistVersion, Stage, Suspension, Task
 PATIENCE = 20_000
 """Scored requests without a verdict after which a newer candidate takes a trial's place: the horizon within which a
 loss of one point is found in 95 % of cases (promise C2), so what is open by then is too small to matter."""
+WORTH = 1.5
+"""How much more a newer candidate must gain over the incumbent, in coverage, for a trial to make way for it at once."""
+LEAST_GAIN = 0.05
+"""And so much at least: a trial that is under way is worth something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """Take its traffic away and retire it."""
+    """Take its traffic away and retire it; `makes_way` where nothing speaks against it, but more for another."""
 
     why: str
+    makes_way: bool = False
 
 
 class Rollout:
@@ -84,8 +89,8 @@ class Rollout:
             return Hold((f"the evidence is of version {evidence.version} in {evidence.stage}",))
         if evidence.incumbent != (state.incumbent.version if state.incumbent else None):
             return Hold(("the evidence is about another incumbent",))
-        if state.newer is not None and evidence.scored >= PATIENCE:
-            return Back(f"{evidence.scored:,} scored requests brought no verdict; {state.newer.name} is newer")
+        if (better := _makes_way(state)) is not None:
+            return Back(better, makes_way=True)
         return self._onwards(state)
 
     def _begin(self, state: State) -> Step | Hold:
@@ -113,6 +118,28 @@ class Rollout:
             to = Stage.ACTIVE
         reasons = gate(evidence, task, version)
         return Hold(reasons) if reasons else Step(to, share or 0.0, told(evidence, task))
+
+
+def _makes_way(state: State) -> str | None:
+    """Say why the version makes way for a newer candidate, None where it does not.
+
+    Each candidate in a row must gain half as much again as the one before, so that only a handful can: coverage ends
+    at 1.
+    """
+    if state.newer is None:
+        return None
+    if state.evidence.scored >= PATIENCE:
+        return f"{state.evidence.scored:,} scored requests brought no verdict; {state.newer.name} is newer"
+    served = _coverage(state.incumbent)
+    ours, theirs = _coverage(state.version) - served, _coverage(state.newer) - served
+    if gates.certified(state.evidence, state.task, state.newer) or theirs < max(WORTH * ours, ours + LEAST_GAIN):
+        return None
+    told = f"{_coverage(state.newer):.1%} of the requests, this one {_coverage(state.version):.1%}"
+    return f"{state.newer.name} certifies {told}"
+
+
+def _coverage(version: SpecialistVersion | None) -> float:
+    return version.calibration.coverage if version is not None and version.calibration is not None else 0.0
 
 
 def told(evidence: Evidence, task: Task) -> str:

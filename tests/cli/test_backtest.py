@@ -62,7 +62,7 @@ def test_prices_make_money(run, month):
 def test_a_budget(run, write_traffic, tickets):
     month = write_traffic(tickets(400, noise=0.2, told=0.2))
     done = run("backtest", month, "--family", "linear", "--budget", "150", "--json", "found.json")
-    assert "answers outside the promise (budget_spent)" in done.out
+    assert "answered here" in done.out and "under a budget instead of a promise" in done.out
     found = json.loads(Path("found.json").read_text())
     assert found["upstream_calls"] == found["budget"] == 150
 

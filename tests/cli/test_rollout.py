@@ -1,6 +1,7 @@
 """`insource promote --to`, `rollback`, `suspend` and `resume`, and how `tasks` and `explain` show what they did."""
 
 import json
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 
@@ -83,6 +84,20 @@ def test_the_checks_hold_for_every_stage_in_which_it_answers(run, registered, re
     damage()
     assert run("promote", "triage@1", "--to", "canary", "--anyway", "--why", "w").code == 1
     assert stages(registry) == [("shadow", 0.0)]
+
+
+def test_a_canary_whose_artifact_was_deleted_goes_back_and_stays_out(run, registered, registry, home):
+    registered()
+    assert run("promote", "triage@1", "--to", "canary").code == 0
+    for folder in (home / "artifacts").glob("[0-9a-f]*"):
+        shutil.rmtree(folder)
+    assert run("steward", "--once").code == 0
+    assert stages(registry) == [("retired", 0.0)]
+    assert "its artifact cannot be served: " in registry.moves("triage")[-1].why
+    assert told(run, "tasks", "triage")["versions"][0]["stage"] == "retired"
+    assert "retired" in run("status", "triage").out
+    done = run("promote", "triage@1")
+    assert done.code == 1 and "There is no artifact" in done.err and stages(registry) == [("retired", 0.0)]
 
 
 def test_promote_carries_out_what_is_proposed(run, two, registry):

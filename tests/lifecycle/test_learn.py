@@ -1,5 +1,6 @@
 """Learning: which references are taken and with which answer, what may certify, and what is refused aloud."""
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,6 +8,7 @@ import pytest
 
 from insource.answers import learn_answers
 from insource.errors import DataError, UserError
+from insource.inputs import MESSAGES, InputSettings
 from insource.lifecycle.learn import Learned, NotYet, School, check_form
 from insource.lifecycle.lessons import Lesson, choose, gather, unbiased
 from insource.store.artifacts import ArtifactStore
@@ -15,7 +17,7 @@ from insource.store.ledger import Ledger
 from insource.store.ledger_reader import LedgerReader
 from insource.store.registry import Registry
 from insource.training.run import Recipe
-from insource.types import Audit, Content, Decision, Outcome, Reason, Settlement, Task
+from insource.types import Audit, Content, Decision, Message, Outcome, Reason, Request, Settlement, Task
 from reliability.rehearsed import NOON
 
 TASK = Task("triage", content="full")
@@ -31,10 +33,11 @@ class Home:
         self.registry = Registry.open(path)
         self.ledger = Ledger.open(path, clock=lambda: NOON)
 
-    def write(self, text, reference, *, reason=Reason.NO_SPECIALIST, outcome=UP, audited=False, said=None, keep=True):
-        """Write one request as the gateway does, and return its id."""
+    def write(self, text, reference, *, reason=Reason.NO_SPECIALIST, outcome=UP, audited=False, said=None, keep=True,
+              days=0):  # fmt: skip
+        """Write one request as the gateway does, with a clock that is off by so many days, and return its id."""
         self.number += 1
-        name, when = f"r-{self.number}", NOON + timedelta(seconds=self.number)
+        name, when = f"r-{self.number}", NOON + timedelta(days=days, seconds=self.number)
         decision = Decision(name, when, outcome, reason, "triage", None if outcome is UP else 1, audited=audited)
         self.ledger.append_now(decision, Content(name, when, "triage", text, answer=said), keep_text=keep)
         if outcome is UP:
@@ -107,6 +110,18 @@ def test_gold_counts_above_the_teacher_and_feedback_above_a_review(home):
                      both: ("refund", "gold")}  # fmt: skip
 
 
+def test_clocks_that_jump_change_neither_the_order_of_lessons_nor_what_certifies(home):
+    draw = random.Random(0)
+    for number in range(40):
+        home.write(f"text {number}", "card", days=draw.randint(-400, 400),
+                   reason=draw.choice([Reason.NO_SPECIALIST, Reason.BELOW_THRESHOLD]))  # fmt: skip
+    lessons = home.lessons()
+    assert [lesson.text for lesson in lessons] == [f"text {number}" for number in range(40)]
+    chosen = choose(lessons, evidence_after=lessons[19].seq, window=10)
+    assert {lesson.text for lesson in lessons[30:]} <= {each.text for each in (*chosen.evidence, *chosen.also)}
+    assert chosen.evidence and all(each.seq > lessons[19].seq and each.unbiased for each in chosen.evidence)
+
+
 def test_a_later_correction_replaces_an_earlier_one(home):
     name = home.write("text", "card")
     home.correct(name, "refund")
@@ -151,7 +166,41 @@ def test_the_newest_are_all_taken_and_of_the_older_as_many_at_random():
 
 def test_after_a_suspension_only_what_came_since_certifies():
     found = choose([lesson(n, f"t{n}") for n in range(10)], evidence_after=6)
-    assert ([each.seq for each in found.evidence], len(found.also)) == ([7, 8, 9], 7)
+    assert ([each.seq for each in found.evidence], found.also, len(found.older)) == ([7, 8, 9], (), 7)
+    mixed = choose([lesson(n, f"t{n}", fair=n % 2 == 0) for n in range(10)], evidence_after=6)
+    assert [[each.seq for each in part] for part in (mixed.evidence, mixed.also)] == [[8], [7, 9]]
+    assert [each.seq for each in mixed.older] == list(range(7))
+
+
+TALKS = (
+    (Message("system", "Sort."), Message("user", "my card"), Message("assistant", "card: yes"), Message("user", "so?")),
+    (Message("user", "a: b\nuser: c"),),
+    (Message("developer", ""), Message("user", "my card: lost")),
+    (Message("user", "x" * 30_000),),
+)
+
+
+@pytest.mark.parametrize("talk", TALKS)
+@pytest.mark.parametrize("messages", MESSAGES)
+def test_what_is_learned_reads_as_what_was_served(talk, messages):
+    """The recorder keeps what the specialist sees; read again as training reads, it has to be the same."""
+    inputs = InputSettings(messages)
+    seen = inputs.text_of(Request("r", talk))
+    assert inputs.text_of(lesson(1, seen).example(messages).request) == seen
+
+
+def test_control_as_a_user_s_message_a_conversation_would_read_differently():
+    inputs = InputSettings("all")
+    seen = inputs.text_of(Request("r", TALKS[0]))
+    assert inputs.text_of(lesson(1, seen).example().request) == f"user: {seen}"
+
+
+def test_a_conversation_is_trained_on_as_it_was_served(home, tickets):
+    task = replace(TASK, messages="all")
+    for line in tickets(300):
+        home.write(f"system: Sort.\nuser: {line['text']}", line["answer"])
+    found = home.school().learn(task, Recipe("linear"))
+    assert {text[:20] for text in found.trained.snapshot.texts} == {"system: Sort.\nuser: "}
 
 
 def test_a_first_version_and_then_nothing_until_there_is_a_quarter_more(filled):

@@ -90,6 +90,35 @@ def test_a_trial_without_a_verdict_makes_room_for_a_newer_candidate():
     assert isinstance(step, Back) and "triage@3 is newer" in step.why
 
 
+def certifying(coverage):
+    return replace(CERTIFIED, coverage=coverage)
+
+
+@pytest.mark.parametrize(("incumbent", "ours", "theirs", "goes"), [
+    (None, 0.15, 0.79, True),
+    (None, 0.15, 0.19, False),  # not 5 points more
+    (None, 0.60, 0.79, False),  # not half as much again
+    (0.50, 0.60, 0.66, True),
+    (0.50, 0.60, 0.64, False),
+    (0.70, 0.60, 0.64, False),  # no gain at all
+    (0.70, 0.60, 0.76, True),
+])  # fmt: skip
+def test_a_trial_makes_way_for_a_candidate_that_gains_much_more(incumbent, ours, theirs, goes):
+    served = None if incumbent is None else version(1, Stage.ACTIVE, calibration=certifying(incumbent))
+    about = State(TASK, version(2, Stage.CANARY, 0.05, certifying(ours)), evidence(9, Stage.CANARY, 2, served and 1),
+                  served, newer=version(3, Stage.CANDIDATE, calibration=certifying(theirs)))  # fmt: skip
+    step = Rollout().next(about)
+    assert isinstance(step, Back) is goes and (not goes or step.makes_way)
+    assert not isinstance(Rollout().next(replace(about, newer=version(3, Stage.CANDIDATE, calibration=None))), Back)
+
+
+def test_only_so_many_candidates_in_a_row_can_make_trials_give_way():
+    gain, times = 0.05, 0
+    while (further := max(1.5 * gain, gain + 0.05)) <= 1.0:
+        gain, times = further, times + 1
+    assert times <= 8
+
+
 def test_how_many_audits_are_to_come():
     assert audits_to_go(evidence(0, Stage.SHADOW), TASK, version()) == 0
     assert audits_to_go(evidence(20, Stage.CANARY), TASK, version(1, Stage.CANARY, 0.05)) == 80

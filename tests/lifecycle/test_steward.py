@@ -1,5 +1,6 @@
 """The steward on a real registry: the way up, the way back, suspensions, modes, kills, and others who were first."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ from insource.errors import StoreBusy
 from insource.lifecycle.reading import Reading
 from insource.lifecycle.steward import Steward
 from insource.types import Calibration, Mode, Stage
-from reliability.rehearsed import NOON, TASK, Rehearsal, audit
+from reliability.rehearsed import CERTIFIED, NOON, TASK, Rehearsal, audit
 
 
 @pytest.fixture
@@ -246,6 +247,50 @@ def test_a_step_that_somebody_else_took_meanwhile_is_left_alone(stage, monkeypat
     assert rehearsal.at()[0] is Stage.RETIRED
 
 
+def last_step_overtaken(stage, monkeypatch, by):
+    """Let `by` happen between the steward's look at the last step and that step; return the rehearsal."""
+    rehearsal = stage()
+    activate(rehearsal)
+    rehearsal.register()
+    rehearsal.register()
+    move = rehearsal.registry.move
+
+    def overtaken(task, version, **told):
+        if told["to"] is Stage.ACTIVE:
+            monkeypatch.setattr(rehearsal.registry, "move", move)
+            by(rehearsal.registry)
+            return move(task, version, **by.strip(told))
+        return move(task, version, **told)
+
+    monkeypatch.setattr(rehearsal.registry, "move", overtaken)
+    with suppress(AssertionError):  # it never becomes active
+        climb(rehearsal, 3, incumbent=1)
+    return rehearsal
+
+
+class Promotion:
+    """Somebody promotes version 2, which the trial (version 3) was never compared with."""
+
+    def __init__(self, *without):
+        self.without = without
+
+    def __call__(self, registry):
+        registry.promote("triage", 2, "ada", "mine is better", NOON)
+
+    def strip(self, told):
+        return {key: value for key, value in told.items() if key not in self.without}
+
+
+def test_a_version_does_not_take_the_place_of_one_that_it_was_not_compared_with(stage, monkeypatch):
+    rehearsal = last_step_overtaken(stage, monkeypatch, Promotion())
+    assert rehearsal.at(2)[0] is Stage.ACTIVE and rehearsal.at(3)[0] is Stage.CANARY
+
+
+def test_control_a_step_that_does_not_say_what_was_active_would_take_it(stage, monkeypatch):
+    rehearsal = last_step_overtaken(stage, monkeypatch, Promotion("before"))
+    assert rehearsal.at(2)[0] is Stage.RETIRED and rehearsal.at(3)[0] is Stage.ACTIVE
+
+
 def test_candidates_that_were_tried_are_not_tried_again(stage):
     rehearsal = stage()
     rehearsal.register()
@@ -255,6 +300,20 @@ def test_candidates_that_were_tried_are_not_tried_again(stage):
     rehearsal.registry.move("triage", 2, expected=Stage.SHADOW, to=Stage.RETIRED, who="ada", why="no", now=NOON)
     rehearsal.turn()
     assert rehearsal.at(1)[0] is Stage.CANDIDATE
+
+
+@pytest.mark.parametrize(("mode", "place"), [
+    (Mode.AUTO, Stage.RETIRED), (Mode.APPROVE, Stage.SHADOW), (Mode.MANUAL, Stage.SHADOW)
+])  # fmt: skip
+def test_a_trial_makes_way_for_a_much_better_candidate_only_where_no_person_decides(stage, mode, place):
+    rehearsal = stage(mode=mode)
+    rehearsal.register(replace(CERTIFIED, coverage=0.2))
+    rehearsal.registry.move("triage", 1, expected=Stage.CANDIDATE, to=Stage.SHADOW, who="ada", why="try", now=NOON)
+    rehearsal.turn()
+    rehearsal.register()
+    rehearsal.turn()
+    assert rehearsal.at(1)[0] is place
+    assert rehearsal.at(2)[0] is (Stage.SHADOW if mode is Mode.AUTO else Stage.CANDIDATE)
 
 
 def test_an_active_version_without_a_threshold_is_no_incumbent(stage):
