@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figure import part
+from insource.backends.onnx import Trunk
 from insource.inputs import InputSettings
 from insource.lifecycle.stream import Stream, to_stream
 from insource.store.artifacts import ArtifactStore
 from insource.traffic import read
-from insource.training.families import Material
+from insource.training.families import Known, Material
 from insource.training.students.contract import Student
+from insource.training.students.encoder_frozen import EncoderFrozenStudent
 from insource.training.students.linear import Block, Counts, LinearStudent
 from insource.training.trunks import TrunkRoom
 
 BASE = "all-MiniLM-L6-v2"
 
 
-class Ordered(Material):
-    """The material of a stream in another order, with nothing computed anew."""
+class Sentences:
+    """A trunk of which the sentence embedding alone is read: the last block, a third of the length."""
 
-    def __init__(self, of: Material, order: NDArray[np.intp], room: TrunkRoom) -> None:
+    blocks = 1
+
+    def __init__(self, trunk: Trunk) -> None:
+        self.info, self.dimension, self.embed_one = trunk.info, trunk.sentence_dimension, trunk.sentence_one
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the sentence embeddings of texts, float32 (n, dimension)."""
+        return np.stack([self.embed_one(text) for text in texts])
+
+
+class Ordered(Material):
+    """The material of a stream in another order, with nothing computed anew; `sentences` reads the last block alone."""
+
+    def __init__(self, of: Material, order: NDArray[np.intp], room: TrunkRoom, *, sentences: bool = False) -> None:
         super().__init__([of.texts[row] for row in order], lambda: room, _say, BASE)
         self._of, self._order = of, order
         self._unfitted, embeddings = of.encoder()
-        self._embeddings, self.trunk_digest, self.precision = embeddings[order], of.trunk_digest, of.precision
+        self.trunk_digest, self.precision = of.trunk_digest, of.precision
+        self._trunk: Any = room.get(of.trunk_digest or "")
+        if sentences:
+            self._trunk = Sentences(self._trunk)
+            self._unfitted = EncoderFrozenStudent(self._trunk, self._trunk.embed)
+        self._embeddings = embeddings[order, -self._trunk.dimension :]
 
     def linear(self) -> tuple[LinearStudent, Counts]:
         """Return an unfitted student and the counts."""
@@ -41,6 +62,10 @@ class Ordered(Material):
     def encoder(self) -> tuple[Student, NDArray[np.float32]]:
         """Return an unfitted student and the embeddings, without looking the trunk up again for each version."""
         return self._unfitted.fresh(), self._embeddings
+
+    def embedder(self) -> Known:
+        """Return the trunk with these embeddings at hand."""
+        return Known(self._trunk, self.texts, self._embeddings)
 
 
 @dataclass(frozen=True)
