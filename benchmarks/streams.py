@@ -20,11 +20,14 @@ import numpy as np
 
 from benchmarks.figure import Figure
 from benchmarks.ordered import Asked, Ordered, prepare, reordered
+from insource.backends.specialist import Specialist
 from insource.cascade.coin import hash_coin
 from insource.lifecycle.replay import Plan, Replay
 from insource.lifecycle.schedule import GROWTH, default_warmup
-from insource.training.crossfit import cores
+from insource.training.crossfit import cores, cross_fit
 from insource.training.encoder_graph import BUILDER
+from insource.training.splits import folds
+from insource.training.students.contract import Rows
 from insource.types import Task
 
 SETS = ("sms_spam", "twitter_financial_news", "banking77", "clinc150")
@@ -45,7 +48,7 @@ class Seen:
     """One replay: risk and coverage of all accepted; of its last third the coverage, and the best there could be.
 
     `best` is the largest coverage of the last third whose risk is within the target, at any threshold of the version
-    that served last, which has learned from some of these very requests.
+    that served last. What it has learned from itself is answered out of fold, by fits that have not.
     """
 
     requests: int
@@ -85,19 +88,33 @@ def replay(asked: Asked, seed: int) -> Seen:
         coverage=float(found.accepted.mean()),
         up=float((~found.accepted | found.audited).mean()),
         last=float(found.accepted[part].mean()),
-        best=_best(whole, part),
+        best=_best(whole, material, part),
     )
 
 
-def _best(whole: Replay, part: np.ndarray) -> float:
+def _best(whole: Replay, material: Ordered, part: Rows) -> float:
     """Return the largest coverage of these requests that the last version could have had within the target."""
     serving, stream = whole.serving, whole.stream
-    if serving is None:
+    if serving is None or not isinstance(serving.specialist, Specialist):
         return 0.0
-    answered = serving.specialist.answer_texts([stream.texts[row] for row in part])
-    wrong = np.array([label != serving.normalise(stream.references[row])
-                      for (label, _), row in zip(answered, part, strict=True)])  # fmt: skip
-    by_score = np.argsort([-score for _, score in answered], kind="stable")
+    space = serving.specialist.answers
+    labels = space.normalise_all(stream.references)
+    classes = np.array([-1 if label is None else space.index(label) for label in labels])
+    found = serving.specialist.probabilities([stream.texts[row] for row in part])
+    at = max(version.at for version in whole.result.versions if version.took_over)
+    learned = np.flatnonzero(whole.known[:at] & (classes[:at] >= 0))
+    own = np.intersect1d(learned, part)
+    fit = cross_fit(
+        *material.encoder(),
+        evidence=own,
+        folds=folds(stream.groups[own], 0),
+        also=np.setdiff1d(learned, own),
+        classes=classes,
+        n_classes=len(space.answers),
+    )
+    found[np.searchsorted(part, own)] = fit.probabilities
+    wrong = found.argmax(axis=1) != classes[part]
+    by_score = np.argsort(-serving.specialist.scores(found), kind="stable")
     counts = np.arange(1, len(part) + 1)
     within = counts[np.cumsum(wrong[by_score]) <= TARGET * counts]
     return float(within[-1] / len(part)) if len(within) else 0.0

@@ -102,7 +102,7 @@ class Replay:
         self._select: Selection = select or Agreement(lambda: views_of(material))
         n = len(stream)
         self._folds = folds(stream.groups, plan.seed)
-        self._known = np.zeros(n, np.bool_)
+        self.known = np.zeros(n, np.bool_)
         self._evidence = np.zeros(n, np.bool_)
         self._since = 0
         self._task = plan.task if plan.budget is None else replace(plan.task, audit_rate=0.0)  # a budget is not audited
@@ -118,7 +118,7 @@ class Replay:
         )
 
     async def run(self) -> Replayed:
-        """Go through the stream once; `serving` is then the version that served last."""
+        """Go through the stream once; then `serving` is the version that served last, `known` the referenced rows."""
         with TemporaryDirectory(prefix="insource-backtest-") as folder:
             for start, stop in segments(len(self.stream), self._plan.warmup, self._plan.growth):
                 if start:
@@ -184,8 +184,8 @@ class Replay:
             result.wrong[row] = active.normalise(self.stream.references[row]) != choice.scored.label
         else:
             result.served[row] = self.stream.references[row]
-        self._known[row] = not kept or decision.audited
-        self._evidence[row] = self._known[row] and (decision.audited or (not certified and self._pacer is None))
+        self.known[row] = not kept or decision.audited
+        self._evidence[row] = self.known[row] and (decision.audited or (not certified and self._pacer is None))
         if self._pacer is not None and active is None:
             self._evidence[row] = True
 
@@ -194,7 +194,7 @@ class Replay:
 
         That is the version in service where the new one certifies less, or where the references make no task yet.
         """
-        seen = np.flatnonzero(self._known[:at])
+        seen = np.flatnonzero(self.known[:at])
         try:
             space = learn_answers([self.stream.references[row] for row in seen])
         except DataError:
