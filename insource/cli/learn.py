@@ -104,7 +104,7 @@ def learn_all(
 
     Raises UserError where there is none to learn, or no ledger yet.
     """
-    from insource.cli.steward import tasks_of
+    from insource.cli.watched_home import tasks_of
     from insource.lifecycle.learn import School
 
     found: dict[str, Found] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def look(config: Config, registry: Registry, name: str) -> dict[str, Any] | None:
     """Return what is known of one task, None where it has no version; everything is read, nothing is done."""
-    from insource.cli.steward import LaterLedger, tasks_of
+    from insource.cli.watched_home import LaterLedger, tasks_of
     from insource.lifecycle.reading import Artifacts, Reading
     from insource.lifecycle.rollout import Rollout
     from insource.lifecycle.steward import kept_of, verdict_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import click
 
 from insource.cli.opening import configuration, open_artifacts, open_registry
 from insource.cli.output import emit, json_option
+from insource.cli.watched_home import LaterLedger, tasks_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from insource.config import Config
     from insource.lifecycle.steward import Steward
     from insource.store.registry import Registry
-    from insource.store.signals import Signal
-    from insource.types import Audit, Task
 
 NICENESS = 10
 
@@ -81,61 +80,6 @@ def open_steward(config: Config, registry: Registry, opened: ExitStack) -> Stewa
     artifacts = Artifacts(open_artifacts(config))
     return Steward(lambda: tasks_of(config, registry), registry, Reading(ledger, artifacts, ledger),
                    unservable=artifacts.unservable, now=lambda: datetime.now(UTC))  # fmt: skip
-
-
-def tasks_of(config: Config, registry: Registry) -> Mapping[str, Task]:
-    """Return the configured tasks, and those with a version that nobody configured; tiers in the house are none."""
-    from insource.types import Task
-
-    more = (name for name in registry.tasks() if "/" not in name and name not in config.tasks)
-    return {**config.tasks, **{name: Task(name) for name in more}}
-
-
-class LaterLedger:
-    """The ledger of a home, opened as soon as there is one."""
-
-    def __init__(self, config: Config) -> None:
-        self._home = config.home
-        self._opened = ExitStack()
-        self._reader: Any = None
-
-    def audits(
-        self, task: str | None = None, *, after: int = 0, limit: int | None = None
-    ) -> Iterator[tuple[int, Audit]]:
-        """Yield as `LedgerReader.audits`; nothing before there is a ledger."""
-        reader = self._open()
-        if reader is not None:
-            yield from reader.audits(task, after=after, limit=limit)
-
-    def decision(self, request_id: str) -> Any:
-        """Return as `LedgerReader.decision`."""
-        reader = self._open()
-        return None if reader is None else reader.decision(request_id)
-
-    def last_row(self) -> int:
-        """Return as `LedgerReader.last_row`; 0 before there is a ledger."""
-        reader = self._open()
-        return 0 if reader is None else int(reader.last_row())
-
-    def signals(self, task: str, *, after: int = 0, until: int) -> Iterator[Signal]:
-        """Yield as `LedgerReader.signals`."""
-        reader = self._open()
-        if reader is not None:
-            yield from reader.signals(task, after=after, until=until)
-
-    def __enter__(self) -> LaterLedger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
-
-    def _open(self) -> Any:
-        from insource.store.ledger import FILE
-        from insource.store.ledger_reader import LedgerReader
-
-        if self._reader is None and (self._home / FILE).exists():
-            self._reader = self._opened.enter_context(LedgerReader(self._home))
-        return self._reader
 
 
 def standing_told(steward: Steward, task: str) -> dict[str, Any]:
