@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from insource.cli.serve import steward_of
-from insource.cli.steward import LaterLedger, tasks_of
+from insource.cli.watched_home import LaterLedger, tasks_of
 from insource.config import load
 from insource.config.given import Given
 from insource.gateway.orphans import ORPHANED
