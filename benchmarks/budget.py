@@ -5,13 +5,17 @@ Every replay of one order has the same student, warm-up, schedule, pacer and num
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.budgeted import Entropy, Margin, Random, Spent, spend
 from benchmarks.figure import Figure
-from benchmarks.ordered import Asked, prepare
+from benchmarks.ordered import Asked, alone, kept, prepare
+from insource.training.crossfit import cores
+from insource.training.encoder_graph import BUILDER
 
 SETS = ("twitter_financial_news", "trec_questions", "tweeteval_offensive")
 SHARES = (0.1, 0.2, 0.4)
@@ -29,16 +33,27 @@ def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
     orders, most = (2, 1_500) if quick else (ORDERS, MOST)
     figures = []
     for name in SETS[:1] if quick else SETS:
-        asked = prepare(data, home, name, most)
+        asked = _asked(data, home, name, most)
+        asked.material.encoder(), asked.material.linear()  # embedded and counted before the processes begin
+        cells = [(seed, share, each) for share in SHARES for seed in range(orders) for each in (OWN, *OTHERS)]
+        with ProcessPoolExecutor(cores(), initializer=alone) as pool:
+            spent = dict(zip(cells, pool.map(partial(_spent, data, home, name, most), cells), strict=True))
         for share in SHARES:
-            figures += figures_of(name, share, [replays(asked, seed, share) for seed in range(orders)])
+            runs = [{each: spent[seed, share, each] for each in (OWN, *OTHERS)} for seed in range(orders)]
+            figures += figures_of(name, share, runs)
     return figures
 
 
-def replays(asked: Asked, seed: int, share: float) -> dict[str, Spent]:
-    """Return what each selection came to on one order of the set."""
-    others = {name: spend(asked, seed, share, select(seed), FAMILY) for name, select in OTHERS.items()}
-    return {OWN: spend(asked, seed, share, None, FAMILY), **others}
+def _spent(data: Path, home: Path, name: str, most: int, cell: tuple[int, float, str]) -> Spent:
+    seed, share, each = cell
+    path = home / "budget" / f"{name}-{most}-{BUILDER}-{share}-{seed}-{each}.json"
+    select = None if each == OWN else OTHERS[each](seed)
+    return kept(path, Spent, lambda: spend(_asked(data, home, name, most), seed, share, select, FAMILY))
+
+
+@cache
+def _asked(data: Path, home: Path, name: str, most: int) -> Asked:
+    return prepare(data, home, name, most)
 
 
 def figures_of(name: str, share: float, orders: list[dict[str, Spent]]) -> list[Figure]:

@@ -67,7 +67,7 @@ def spend(asked: Asked, seed: int, share: float, select: Selection | None, famil
     task = Task(asked.name)
     budget = round(share * len(stream))
     plan = Plan(task, family, seed, min(default_warmup(task.target_risk), budget // 2), budget)
-    material = Ordered(asked.material, order, asked.room)
+    material = Ordered(asked.material, order, asked.room, sentences=True)
     replayed = asyncio.run(Replay(stream, material, plan, hash_coin(seed), lambda done, total: None, select).run())
     kept = replayed.accepted | replayed.spent
     return Spent(float(1.0 - (kept & replayed.wrong).mean()), int((~kept).sum()))

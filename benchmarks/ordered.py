@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,10 @@ from insource.training.students.linear import Block, Counts, LinearStudent
 from insource.training.trunks import TrunkRoom
 
 BASE = "all-MiniLM-L6-v2"
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Result = TypeVar("Result", bound="DataclassInstance")
 
 
 class Sentences:
@@ -111,3 +117,22 @@ def _of(block: Block, order: NDArray[np.intp]) -> Block:
 
 def _say(title: str) -> Any:
     return lambda done, total: None
+
+
+def kept(path: Path, kind: type[Result], make: Callable[[], Result]) -> Result:
+    """Return what is kept in a file, made where it is not: a run that was stopped goes on where it was."""
+    if path.exists():
+        return kind(**json.loads(path.read_text()))
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(asdict(made)) + "\n")
+    part.replace(path)
+    return made
+
+
+def alone() -> None:
+    """Keep this process to one core: several at once are better than one on all."""
+    if hasattr(os, "sched_setaffinity"):
+        available = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {available[os.getpid() % len(available)]})

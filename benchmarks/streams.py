@@ -7,19 +7,17 @@ replay came to is kept under the home folder, so that a run which was stopped go
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.figure import Figure
-from benchmarks.ordered import Asked, Ordered, prepare, reordered
+from benchmarks.ordered import Asked, Ordered, alone, kept, prepare, reordered
 from insource.backends.specialist import Specialist
 from insource.cascade.coin import hash_coin
 from insource.lifecycle.replay import Plan, Replay
@@ -64,7 +62,7 @@ def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
     replays, figures = QUICK if quick else REPLAYS, []
     for name in SETS[:1] if quick else SETS:
         _asked(data, home, name).material.encoder()  # embedded and kept before the processes begin
-        with ProcessPoolExecutor(cores(), initializer=_alone) as pool:
+        with ProcessPoolExecutor(cores(), initializer=alone) as pool:
             seen = list(pool.map(_replay, *zip(*((data, home, name, seed) for seed in range(replays)), strict=True)))
         figures += list(_figures(name, seen))
     return figures
@@ -121,27 +119,13 @@ def _best(whole: Replay, material: Ordered, part: Rows) -> float:
 
 
 def _replay(data: Path, home: Path, name: str, seed: int) -> Seen:
-    kept = home / "streams" / f"{name}-{BUILDER}-{FAMILY}-{seed}.json"
-    if kept.exists():
-        return Seen(**json.loads(kept.read_text()))
-    seen = replay(_asked(data, home, name), seed)
-    kept.parent.mkdir(exist_ok=True)
-    part = kept.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(asdict(seen)) + "\n")
-    part.replace(kept)
-    return seen
+    path = home / "streams" / f"{name}-{BUILDER}-{FAMILY}-{seed}.json"
+    return kept(path, Seen, lambda: replay(_asked(data, home, name), seed))
 
 
 @cache
 def _asked(data: Path, home: Path, name: str) -> Asked:
     return prepare(data, home, name)
-
-
-def _alone() -> None:
-    """Keep each process to one core: several at once are better than one on all."""
-    if hasattr(os, "sched_setaffinity"):
-        available = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {available[os.getpid() % len(available)]})
 
 
 def _figures(name: str, seen: list[Seen]) -> Iterator[Figure]:
