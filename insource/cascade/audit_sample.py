@@ -1,4 +1,5 @@
-"""The audit sample: a coin tossed on every request before anything is decided picks those that get the reference too.
+"""The audit sample: a coin tossed on every request before anything is decided picks those that get the reference too;
+labels are bought for a few more.
 
 It wraps a cascade, adds nothing to the reply and delays none; what it learns goes through `record`. It knows neither
 the ledger nor what its audits will be used for.
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from insource.backends.contract import Backend, BackendInfo, Health
 from insource.backends.reply import Reply, ReplyReader, read_reply, read_whole
+from insource.cascade.bought_label import BoughtLabels
 from insource.cascade.cascade import Clock, Permits, utc_now
 from insource.cascade.choice import NOT_TOSSED, Choice, Chooser, Toss
 from insource.cascade.coin import Coin
@@ -46,7 +49,9 @@ class Finding:
     `audit` is None where no version was there to answer and only the reference is known. `usage` is None for an
     escalated request, whose tokens are those of its reply, and where the upstream named none; `served_by` names the
     upstream that gave the reference beyond the reply. `decided` is the specialist's version that decided, None where a
-    tier in the house or nobody did; `beside` says that the audit is of a version which did not decide.
+    tier in the house or nobody did; `beside` says that the audit is of a version which did not decide. `bought` says of
+    a request that was picked for a label whether one was taken of the budget: picked for its score it teaches, and is
+    no evidence, so that it has no audit.
     """
 
     audit: Audit | None
@@ -56,6 +61,7 @@ class Finding:
     served_by: str | None = None
     decided: int | None = None
     beside: bool = False
+    bought: bool | None = None
 
 
 Record = Callable[[Finding], Awaitable[None]]
@@ -71,7 +77,7 @@ class AuditSample:
     read as it passes. A version that failed is recorded without a comparison; a request that no version can read is no
     evidence. An audit belongs to the version of its decision: `known` has each by its tier's name (None: a specialist)
     and number. `safe` is the answer that a moderation which flags nothing stands for. Leaving the context waits for
-    the background.
+    the background. For an accepted request that `labels` picks the reference is asked for in the same way.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class AuditSample:
         coin: Coin,
         rate: float,
         safe: str | None = None,
+        labels: BoughtLabels | None = None,
         concurrency: int = 8,
         backlog: int = 256,
         clock: Clock = utc_now,
@@ -97,6 +104,7 @@ class AuditSample:
         self._coin = coin
         self._rate = rate
         self._safe = safe
+        self._labels = labels
         self._slots = asyncio.Semaphore(concurrency)
         self._backlog = backlog
         self._clock = clock
@@ -113,11 +121,12 @@ class AuditSample:
 
     async def decide(self, request: Request, toss: Toss = NOT_TOSSED) -> Choice:
         """Toss, then choose; a toss handed in is ignored, as this is where tossing is done."""
-        return await self._inner.decide(request, self.toss(request))
+        return self._picked(request, await self._inner.decide(request, self.toss(request)))
 
     async def decide_many(self, requests: Sequence[Request], tosses: Sequence[Toss] | None = None) -> list[Choice]:
         """Toss for each, then choose for each."""
-        return await self._inner.decide_many(requests, [self.toss(request) for request in requests])
+        choices = await self._inner.decide_many(requests, [self.toss(request) for request in requests])
+        return [self._picked(request, choice) for request, choice in zip(requests, choices, strict=True)]
 
     async def reply(self, request: Request, choice: Choice) -> Answer:
         """Reply as the wrapped chooser does, and see to it that an audited request gets its reference."""
@@ -128,6 +137,8 @@ class AuditSample:
             if audited:
                 self._jobs.spawn(self._note(request, choice, None, f"no reference: {error.code}"))
             raise
+        if choice.picked and self._labels is not None and self._reference is not None:
+            self._jobs.spawn(self._buy(self._labels, self._reference, request))
         if not audited:
             return answer
         if choice.decision.outcome is Outcome.ACCEPTED:
@@ -177,16 +188,38 @@ class AuditSample:
         else:
             self._jobs.spawn(self._compare(self._reference, request, choice))
 
+    def _picked(self, request: Request, choice: Choice) -> Choice:
+        """Return the choice, marked where a label is to be bought for it; what may not leave is never picked."""
+        if self._labels is None or choice.decision.outcome is not Outcome.ACCEPTED:
+            return choice
+        room = len(self._jobs) < self._backlog // 2  # the other half is for audits alone
+        picked = room and self._permits(request) and self._labels.picks(choice)
+        return replace(choice, picked=True) if picked else choice
+
+    async def _buy(self, labels: BoughtLabels, reference: Backend, request: Request) -> None:
+        finding = Finding(None, request, bought=False)
+        if await labels.reserve(self._clock()):
+            finding = replace(finding, bought=True)
+            with suppress(Exception):  # no reference, and the label is spent
+                async with self._slots:
+                    reply, served_by = await self._ask(reference, request)
+                    content = reply.content if reply.status == 200 else None
+                    finding = replace(finding, reference=content, usage=reply.usage, served_by=served_by)
+        await self._record(finding)
+
+    async def _ask(self, reference: Backend, request: Request) -> tuple[Reply, str]:
+        answer = await reference.answer(request)
+        return await read_reply(answer, dialect=request.dialect, safe=self._safe), answer.served_by
+
     async def _compare(self, reference: Backend, request: Request, choice: Choice) -> None:
         async with self._slots:
             try:
-                answer = await reference.answer(request)
-                reply = await read_reply(answer, dialect=request.dialect, safe=self._safe)
+                reply, served_by = await self._ask(reference, request)
             except InsourceError as error:
                 return await self._note(request, choice, None, f"no reference: {error.code}")
             except Exception as error:
                 return await self._note(request, choice, None, f"no reference: {type(error).__name__}")
-        await self._note_reply(request, choice, reply, reply.usage, answer.served_by)
+        await self._note_reply(request, choice, reply, reply.usage, served_by)
 
     async def _note_reply(
         self, request: Request, choice: Choice, reply: Reply, usage: Usage | None, served_by: str | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from insource.backends.contract import Backend
 from insource.backends.house_tier import behind
 from insource.cascade.audit_sample import AuditSample, Known, Normalise, Record
+from insource.cascade.bought_label import BoughtLabels, Reserve
 from insource.cascade.canary import Canary, subject_key
 from insource.cascade.cascade import Cascade, Clock, Pacer, Permits, utc_now
 from insource.cascade.choice import Chooser
@@ -71,6 +72,8 @@ def build_task(
     record: Record,
     coin: Coin,
     pacer: Pacer | None = None,
+    reserve: Reserve | None = None,
+    workers: int = 1,
     dropped: Dropped = lambda number: None,
     clock: Clock = utc_now,
 ) -> Chooser:
@@ -79,7 +82,8 @@ def build_task(
     A trial in canary decides its share of the requests, one in shadow none; of either, as of the active version beside
     it, it is found out what it would say wherever the reference is known. While `suspended` nothing is accepted. For
     the coin's rate see `coin_rate`; where everything goes up anyway an audit costs nothing, and it picks every request,
-    as it does while the active version is `doubted`, in a task that is audited at all.
+    as it does while the active version is `doubted`, in a task that is audited at all. Labels are bought where the task
+    says how many a day, `reserve` counts them for all `workers`, and its texts are kept to learn from.
     """
 
     def cascade(specialist: Active | None, standing: Sequence[ActiveTier]) -> Cascade:
@@ -112,6 +116,7 @@ def build_task(
         ]
         chooser = shadow = Shadow(chooser, beside, task=task, record=record, opens=owned, dropped=dropped, clock=clock)
         record = shadow.take
+    buys = task.labels_per_day > 0 and reserve is not None and task.content == "full" and upstream is not None
     all_up = suspended or all(_threshold(one.version) is None for one in deciding)
     every = all_up or (doubted and task.audit_rate > 0.0)
     return AuditSample(
@@ -123,6 +128,7 @@ def build_task(
         coin=coin,
         rate=1.0 if known and free and every else coin_rate(task.audit_rate, coverage),
         safe=next(iter(task.moderation_safe), None),
+        labels=BoughtLabels(task.labels_per_day, reserve, workers=workers) if reserve is not None and buys else None,
         clock=clock,
     )
 

@@ -28,11 +28,13 @@ NOT_TOSSED = Toss()
 class Choice:
     """A decision, and what the tier that was asked last said wherever it spoke, accepted or not.
 
-    For a request that was kept it is the best that any tier said: what a person who reviews it may start from.
+    For a request that was kept it is the best that any tier said: what a person who reviews it may start from. `picked`
+    says that a label is to be bought for it.
     """
 
     decision: Decision
     scored: Answer | None = None
+    picked: bool = False
 
     @property
     def answer(self) -> Answer | None:

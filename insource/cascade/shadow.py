@@ -92,10 +92,13 @@ class Shadow:
         return self._inner.info
 
     async def take(self, finding: Finding) -> None:
-        """Record a finding, and have the versions that did not decide its request answer it as well."""
-        if finding.audit is not None:
+        """Record a finding, and have the versions that did not decide its request answer it as well.
+
+        Not where a label was bought: picked for its score, the request is evidence about no version.
+        """
+        if finding.audit is not None or finding.bought is not None:
             await self._record(finding)
-        if finding.reference is None or not self._readable(finding.request):
+        if finding.bought is not None or finding.reference is None or not self._readable(finding.request):
             return
         for beside in self._versions:
             if beside.version != finding.decided:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from insource.cli.output import percent, printable
@@ -41,8 +42,9 @@ def look(config: Config, registry: Registry, name: str) -> dict[str, Any] | None
         watch.read(reading)
         space = reading.answers(standing.active) if standing.active else None
         found = told(verdict_of(watch, Rollout(), artifacts.unservable), space)
-    proposal = registry.proposal(name)
+    proposal, limit = registry.proposal(name), standing.task.labels_per_day
     return found | {
+        "labels": {"today": registry.labels_taken(name, datetime.now(UTC)), "per_day": limit},
         "proposed": None if proposal is None else {"version": proposal.version, "to": proposal.to.value,
                                                    "share": proposal.share, "why": list(proposal.why)},
         "flaws": list(registry.flaws(name)),
@@ -124,6 +126,8 @@ def lines(found: Mapping[str, Any], audits_per_request: float | None = None) -> 
             yield printable(f"  guard {answer}: {_told(guard)}, limit {percent(guard['limit'])}")
     if (outside := found.get("outside")) is not None and outside["rows"]:
         yield f"  references outside the closed set: {_told(outside)}, limit {percent(outside['limit'])}"
+    if (labels := found.get("labels")) is not None and labels["per_day"]:
+        yield f"  labels bought today (UTC): {labels['today']:,} of {labels['per_day']:,}"
     yield from _drift(found)
     yield from _next(found, audits_per_request)
     yield from (printable(f"  ! {flaw}") for flaw in found.get("flaws", ()))

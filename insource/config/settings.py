@@ -145,7 +145,8 @@ SETTINGS: tuple[Setting, ...] = (
     _task("margin", number(0, 1, high_open=True), 0.02,
           "By how much a new version may answer worse than the one before, as a share of the requests both accept."),
     _task("labels_per_day", integer(0, 10_000_000), 0,
-          "References that may be bought from the teacher each day (UTC), beyond escalations and audits."),
+          "References bought from the teacher each day (UTC), at most, beyond escalations and audits: for accepted "
+          "requests near the threshold. Needs content = \"full\"."),
     _task("upstream_model", _TEXT, None, "The model to ask that upstream for; else the upstream's own setting."),
     _task("messages", choice("last_user", "user", "all"), "last_user", "Which messages the specialist sees."),
     _task("deadline_ms", number(0, 600_000, low_open=True), 250.0,

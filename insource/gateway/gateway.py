@@ -94,7 +94,7 @@ class Gateway:
         tasks = [stack.task for stack in stacks.values() if stack.task and name in (None, stack.task.name)]
 
         def told() -> list[dict[str, object]]:
-            return [told_task(self._parts.versions, task) for task in tasks]
+            return [told_task(self._parts.versions, task, self.clock()) for task in tasks]
 
         return await self.registry.call(lambda: asyncio.to_thread(told))
 

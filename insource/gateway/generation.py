@@ -105,6 +105,8 @@ class Generation:
             permits=permits,
             record=partial(self._recorder.found, task),
             coin=self._parts.coin,
+            reserve=partial(self._parts.versions.reserve_label, task.name),
+            workers=self.config.gateway.workers,
             dropped=partial(self._recorder.dropped, task),
             clock=self._parts.clock,
         )

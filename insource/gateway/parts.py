@@ -75,7 +75,19 @@ class Rollout(Protocol):
         ...
 
 
-class Registry(Versions, ReviewQueue, Rollout, Protocol):
+class Purchases(Protocol):
+    """Where labels are counted that are bought, for all workers; the registry does. Called in threads."""
+
+    def reserve_label(self, task: str, limit: int, now: datetime) -> int | None:
+        """Take one of the day's; return how many are taken by then, None where all were."""
+        ...
+
+    def labels_taken(self, task: str, now: datetime) -> int:
+        """Say how many were taken of a day's."""
+        ...
+
+
+class Registry(Versions, ReviewQueue, Rollout, Purchases, Protocol):
     """What the gateway asks of the registry."""
 
 

@@ -74,7 +74,7 @@ class Recorder:
     """Writes to one ledger and one set of metrics.
 
     An accepted request that the coin picked is settled when its audit is known, as only then its cost is: the
-    upstream was asked for it as well, so that nothing was saved.
+    upstream was asked for it as well, so that nothing was saved. So is one for which a label is to be bought.
     """
 
     def __init__(self, ledger: LedgerWriter, metrics: Metrics, parts: Surroundings) -> None:
@@ -144,18 +144,20 @@ class Recorder:
         self._spans.end(exchange.token, decision, settlement, attempts=attempts)
         if not accepted or decision.tier is not None:
             self._spent(exchange, settlement)
-        if accepted and decision.audited and exchange.choice.scored is not None:
+        if exchange.choice.picked or (accepted and decision.audited and exchange.choice.scored is not None):
             self._hold(exchange, settlement)
         else:
             content = self._content(exchange, reply=reply) if reply and reply.content is not None else None
             self._ledger.settle(settlement, content, keep_text=_kept(exchange.task))
 
     async def found(self, task: Task, finding: Finding) -> None:
-        """Record an audit, and settle the accepted request that waited for it.
+        """Record an audit, and settle the accepted request that waited for it, or for the label bought for it.
 
         A request has one of the version that decided, which its content goes with, and one of each asked beside it.
         """
         audit = finding.audit
+        if finding.bought is not None:
+            self._release(finding)
         if audit is None:
             return
         agrees = "unknown" if audit.agrees is None else str(audit.agrees).lower()
@@ -166,13 +168,8 @@ class Recorder:
             text = _text(finding.request, task)
             content = Content(audit.request_id, audit.time, task.name, text, reference=finding.reference)
         self._ledger.audit(audit, content, keep_text=_kept(task))
-        if not audit.accepted:
-            return
-        held = self._held.pop(audit.request_id, None)
-        if held is None:
-            self._early[audit.request_id] = finding
-        else:
-            self._settle_audited(*held, finding)
+        if audit.accepted:
+            self._release(finding)
 
     async def feedback(self, feedback: Feedback) -> None:
         """Return once a person's answer is durable; raise StoreError or Overloaded where it is not."""
@@ -217,7 +214,17 @@ class Recorder:
         else:
             self._settle_audited(exchange, settlement, early)
 
+    def _release(self, finding: Finding) -> None:
+        held = self._held.pop(finding.request.id, None)
+        if held is None:
+            self._early[finding.request.id] = finding
+        else:
+            self._settle_audited(*held, finding)
+
     def _settle_audited(self, exchange: Exchange, settlement: Settlement, finding: Finding | None) -> None:
+        if finding is not None and finding.bought is False:  # nobody was asked
+            self._ledger.settle(settlement)
+            return
         usage, asked_by = (finding.usage, finding.served_by) if finding else (None, None)
         cost = cost_of(usage, exchange.upstreams.get(asked_by or ""))
         if settlement.cost is None or cost is None:
@@ -226,7 +233,11 @@ class Recorder:
             cost += settlement.cost
         audited = replace(settlement, usage=usage, cost=cost, cost_saved=Decimal(0))
         self._spent(exchange, audited, asked_by)
-        self._ledger.settle(audited)
+        content = None
+        if finding is not None and finding.bought and finding.reference is not None:
+            text, task = _text(exchange.request, exchange.task), exchange.choice.decision.task
+            content = Content(audited.request_id, audited.time, task, text, reference=finding.reference)
+        self._ledger.settle(audited, content, keep_text=_kept(exchange.task))
 
     def _spent(self, exchange: Exchange, settlement: Settlement, served_by: str | None = None) -> None:
         """Count what an upstream took for a request."""

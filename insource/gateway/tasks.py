@@ -5,6 +5,7 @@ It reads and renders; it knows no ledger, so that of the figures only those of d
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from insource.gateway.parts import Registry
@@ -12,7 +13,7 @@ from insource.store.doubts import KeptWatch
 from insource.types import SpecialistVersion, Task
 
 
-def told_task(registry: Registry, task: Task) -> dict[str, Any]:
+def told_task(registry: Registry, task: Task, now: datetime) -> dict[str, Any]:
     """Return how a task stands, as JSON; called in a thread. Raises StoreError."""
     versions = registry.versions(task.name)
     active, trial = registry.active(task.name), registry.trial(task.name)
@@ -51,6 +52,7 @@ def told_task(registry: Registry, task: Task) -> dict[str, Any]:
             "why": list(proposal.why),
             "since": proposal.time.isoformat(),
         },
+        "labels": {"today": registry.labels_taken(task.name, now), "per_day": task.labels_per_day},
         "versions": [_told_version(version) for version in versions],
     }
 

@@ -21,9 +21,9 @@ from insource.backends.specialist import Specialist, open_specialist, write_spec
 from insource.cascade.builder import Active, build_task
 from insource.cascade.choice import Choice
 from insource.cascade.coin import Coin
+from insource.cascade.pacing import Pacer
 from insource.errors import DataError, UserError
 from insource.lifecycle.neighbours import Agreement, Selection, views_of
-from insource.lifecycle.pacing import Pacer
 from insource.lifecycle.schedule import GROWTH, segments, stands, takes_over
 from insource.lifecycle.stream import Stream
 from insource.store import manifest as manifests

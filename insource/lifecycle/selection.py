@@ -1,4 +1,4 @@
-"""Which requests are worth a gold label: those that versions are unsure of or disagree about, paced by a budget.
+"""Which requests are worth a gold label: those that versions are unsure of or disagree about, within a budget.
 
 It knows decisions and audits as rows of the ledger; it asks nobody and labels nothing.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-from insource.lifecycle.pacing import Pacer
 
 Row = TypeVar("Row")
 
@@ -38,19 +36,6 @@ def worth_labelling(rows: Iterable[Row], budget: int) -> list[Row]:
         return []
     ranked = sorted(rows, key=lambda row: -doubt_of(row).value)
     return ranked[:budget]
-
-
-def paced(rows: Iterable[Row], budget: int, expected: int) -> list[Row]:
-    """Return at most `budget` of a stream's rows as they come, spread over the `expected` rows to come.
-
-    Decided row by row, without seeing later ones, as a day's budget must be.
-    """
-    pacer, chosen = Pacer(budget, expected), []
-    for row in rows:
-        pacer.passed()
-        if pacer(-doubt_of(row).value):
-            chosen.append(row)
-    return chosen
 
 
 def doubt_of(row: Any) -> Doubt:

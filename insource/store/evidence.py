@@ -33,7 +33,8 @@ LEFT JOIN settlements s ON s.seq = c.seq
 LEFT JOIN audits a ON a.seq = c.seq
 JOIN decisions d ON d.request_id = coalesce(a.request_id, s.request_id)
 WHERE c.seq > :after AND c.task = :task AND c.text IS NOT NULL AND c.reference IS NOT NULL
-    AND (a.seq IS NOT NULL OR d.outcome <> 'accepted') AND NOT EXISTS ({EARLIER})
+    AND (a.seq IS NOT NULL OR d.outcome <> 'accepted' OR (d.tier IS NULL AND c.answer IS NULL))
+    AND NOT EXISTS ({EARLIER})
 ORDER BY c.seq LIMIT :page
 """
 TEXT = """

@@ -1,8 +1,8 @@
 """The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
 
 It does not know what makes a version good enough to promote. Every write is one short transaction. What is done with
-stages, suspensions, doubts, the queue of kept requests and the outbox, in the same file, stands in modules of those
-names.
+stages, suspensions, doubts, purchases, the queue of kept requests and the outbox, in the same file, stands in modules
+of those names.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from insource.store.database import BUSY_MILLISECONDS, open_database, transactio
 from insource.store.doubts import Doubts
 from insource.store.outbox import Outbox
 from insource.store.proposals import Proposals
+from insource.store.purchases import Purchases
 from insource.store.reviews import Reviews
 from insource.store.stages import standing
 from insource.store.suspensions import Suspensions
@@ -38,7 +39,7 @@ INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
-class Registry(Suspensions, Proposals, Doubts, Reviews, Outbox):
+class Registry(Suspensions, Proposals, Doubts, Purchases, Reviews, Outbox):
     """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
 
     Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or

@@ -175,6 +175,18 @@ CREATE TABLE watches (               -- how far the ledger was read of a task, a
 ) STRICT, WITHOUT ROWID;
 """
 
+PURCHASES = """
+CREATE TABLE purchases (             -- labels reserved of a task's budget
+    task TEXT NOT NULL,
+    day INTEGER NOT NULL,            -- since 1970, UTC
+    taken INTEGER NOT NULL,
+    PRIMARY KEY (task, day)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER purchases_only_grow BEFORE UPDATE ON purchases
+WHEN NEW.task <> OLD.task OR NEW.day <> OLD.day OR NEW.taken <= OLD.taken
+BEGIN SELECT RAISE(ABORT, 'a label that was reserved is never given back'); END;
+"""
+
 
 def _registry_1(connection: apsw.Connection) -> None:
     connection.execute(REGISTRY_TABLES)
@@ -195,6 +207,10 @@ def _registry_3(connection: apsw.Connection) -> None:
 
 def _registry_4(connection: apsw.Connection) -> None:
     connection.execute(DOUBTS)
+
+
+def _registry_5(connection: apsw.Connection) -> None:
+    connection.execute(PURCHASES)
 
 
 def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
@@ -219,4 +235,4 @@ def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
         yield time, task, version, earlier, "active", who, why
 
 
-STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4]
+STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4, _registry_5]

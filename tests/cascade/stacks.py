@@ -40,8 +40,8 @@ def stack(upstream, findings, *, active=True, tried=None, task=TASK, calibration
         findings.append(finding)
 
     old = Active(version(1, calibration=calibration), scored(OLD, "old"), normalise) if active else None
-    more = {"permits": lambda _: True, "coin": lambda _: 0.0, "record": record, **more}
-    return build_task(task, active=old, trial=tried, upstream=upstream, clock=lambda: NOW, **more)
+    more = {"clock": lambda: NOW, "permits": lambda _: True, "coin": lambda _: 0.0, "record": record, **more}
+    return build_task(task, active=old, trial=tried, upstream=upstream, **more)
 
 
 def told(findings):

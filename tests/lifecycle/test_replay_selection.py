@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from insource.cascade.coin import hash_coin
+from insource.cascade.pacing import Pacer
 from insource.inputs import InputSettings
 from insource.lifecycle import replay as replays
-from insource.lifecycle.pacing import Pacer
 from insource.lifecycle.replay import Plan, Replay
 from insource.lifecycle.stream import to_stream
 from insource.traffic import read

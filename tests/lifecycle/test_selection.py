@@ -1,12 +1,11 @@
 """What is worth a gold label: doubt before certainty, disagreement before doubt, within the budget."""
 
-import random
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from insource.lifecycle.selection import committee, doubt_of, paced, worth_labelling
+from insource.lifecycle.selection import committee, doubt_of, worth_labelling
 from reliability.rehearsed import audit
 
 
@@ -40,16 +39,6 @@ def test_equals_keep_their_order():
 ])  # fmt: skip
 def test_the_margin(score, threshold, margin):
     assert doubt_of(row(score, threshold)).margin == margin
-
-
-def test_a_stream_is_paced_to_its_end_within_the_budget():
-    draw = random.Random(3)
-    rows = [row(draw.random()) for _ in range(2_000)]
-    chosen = paced(rows, 100, 2_000)
-    assert 90 <= len(chosen) <= 100
-    doubts = [doubt_of(each).value for each in chosen]
-    assert sum(doubts) / len(doubts) > 0.85
-    assert rows.index(chosen[-1]) > 1_500
 
 
 def test_a_committee_of_one_never_disagrees():

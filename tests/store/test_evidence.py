@@ -191,3 +191,15 @@ async def test_feedback_shares_the_one_sequence(open_ledger, make, home, say, no
     connection.execute("DELETE FROM feedback")
     assert connection.changes() == 2
     connection.close()
+
+
+async def test_of_accepted_requests_only_a_label_that_was_bought_is_a_reference(open_ledger, make, home):
+    """What a tier in the house answered itself lies in its settlement as well, and is never one."""
+    ledger, spared = open_ledger(), {"audited": False, "audit_rate": 0.0}
+    for n, tier, said in ((1, None, None), (2, "llama", "card"), (3, None, "card"), (4, "llama", None)):
+        await ledger.append(make.decision(n, tier=tier, **spared))
+        content = make.content(n, answer=said, reference="refund")
+        await written(ledger.settle(make.settlement(n), content, keep_text=True))
+    with LedgerReader(home) as reader:
+        found = [(each.request_id, each.reference, each.source) for each in reader.references("triage")]
+    assert found == [("r-1", "refund", "upstream")]
