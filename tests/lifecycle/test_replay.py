@@ -43,7 +43,7 @@ class Pooling(Spied):
 
     def _note(self, row, choice, certified, active):
         super()._note(row, choice, certified, active)
-        self._evidence[row] = self._known[row]
+        self._evidence[row] = self.known[row]
 
 
 class AlwaysNewest(Spied):
