@@ -8,8 +8,8 @@ the ledger nor what its audits will be used for.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from insource.cascade.jobs import Jobs
 from insource.errors import InsourceError, KeptLocal
 from insource.types import Answer, Audit, Decision, Outcome, Reason, Relay, Request, Stage, Usage
 
+LOG = logging.getLogger(__name__)
 Normalise = Callable[[str], str | None]
 """Maps a raw reply to the label of the task's closed set, or None; `AnswerSpace.normalise`."""
 
@@ -200,11 +201,13 @@ class AuditSample:
         finding = Finding(None, request, bought=False)
         if await labels.reserve(self._clock()):
             finding = replace(finding, bought=True)
-            with suppress(Exception):  # no reference, and the label is spent
+            try:
                 async with self._slots:
                     reply, served_by = await self._ask(reference, request)
                     content = reply.content if reply.status == 200 else None
                     finding = replace(finding, reference=content, usage=reply.usage, served_by=served_by)
+            except Exception as error:  # whatever the upstream does; the label stays counted
+                LOG.warning("a label brought no reference (%s)", getattr(error, "code", type(error).__name__))
         await self._record(finding)
 
     async def _ask(self, reference: Backend, request: Request) -> tuple[Reply, str]:

@@ -22,6 +22,7 @@ from insource.errors import DataError
 from insource.lifecycle.reading import Artifacts, Reading
 from insource.lifecycle.rehearsal_learning import Made, RehearsalSchool, Teach, as_they_are
 from insource.lifecycle.rehearsal_ledger import LogClock, RecordedUpstream, RehearsalLedger
+from insource.lifecycle.rollout import MAKES_WAY
 from insource.lifecycle.steward import Steward
 from insource.lifecycle.stream import Stream
 from insource.store.artifacts import ArtifactStore
@@ -35,6 +36,8 @@ LOOK = 200
 """Requests after which the learner looks whether training is worth it."""
 WORDS = {"suspend": "suspended", "resume": "resumed", "doubt": "doubted", "end doubt": "doubt ended"}
 """Acts that are no moves, and what they make of the task."""
+MADE_WAY = "made way"
+"""What became of a trial that was retired for a candidate which certifies much more."""
 DEADLINE_MS = 60_000.0
 """No deadline is kept: the machine that rehearses is not the one that serves, and may be busy with other things."""
 
@@ -54,8 +57,8 @@ class RehearsalPlan:
 class Event:
     """Something that happened to a version or the task before request `at`; `what` is a stage or one of these words.
 
-    "trained", "not learned", "suspended", "resumed", "doubted", "doubt ended"; `version` is None where it is about the
-    task.
+    "trained", "made way", "not learned", "suspended", "resumed", "doubted", "doubt ended"; `version` is None
+    where it is about the task.
     """
 
     at: int
@@ -256,4 +259,5 @@ def _version_in(subject: str | None) -> int | None:
 
 
 def _moved(at: int, move: Move) -> Event:
-    return Event(at, move.time, move.stage.value, move.version, move.before.value, move.share, move.why)
+    what = MADE_WAY if (move.why or "").startswith(MAKES_WAY) else move.stage.value
+    return Event(at, move.time, what, move.version, move.before.value, move.share, move.why)

@@ -16,7 +16,7 @@ import numpy as np
 from insource.cascade.coin import hash_coin
 from insource.errors import DataError, UserError
 from insource.lifecycle.backtest import Options, Report
-from insource.lifecycle.rehearsal import Event, Rehearsal, RehearsalPlan, Rehearsed
+from insource.lifecycle.rehearsal import MADE_WAY, Event, Rehearsal, RehearsalPlan, Rehearsed
 from insource.lifecycle.rehearsal_learning import Teach, as_they_are
 from insource.lifecycle.rehearsal_ledger import LogClock
 from insource.lifecycle.replay import Replayed
@@ -32,7 +32,7 @@ WINDOWS = 60
 FEWEST = 50
 """Requests in a window at least; of fewer, a share says little."""
 TRIED = (Stage.SHADOW.value, Stage.CANARY.value)
-PLACES = frozenset({"trained", *(stage.value for stage in Stage)})
+PLACES = frozenset({"trained", MADE_WAY, *(stage.value for stage in Stage)})
 """Events that say where a version stands."""
 
 

@@ -22,6 +22,8 @@ PATIENCE = 20_000
 loss of one point is found in 95 % of cases (promise C2), so what is open by then is too small to matter."""
 WORTH = 1.5
 """How much more a newer candidate must gain over the incumbent, in coverage, for a trial to make way for it at once."""
+MAKES_WAY = "makes way: "
+"""How the reason begins for which a trial ends though nothing speaks against it."""
 LEAST_GAIN = 0.05
 """And so much at least: a trial that is under way is worth something."""
 
@@ -90,7 +92,7 @@ class Rollout:
         if evidence.incumbent != (state.incumbent.version if state.incumbent else None):
             return Hold(("the evidence is about another incumbent",))
         if (better := _makes_way(state)) is not None:
-            return Back(better, makes_way=True)
+            return Back(MAKES_WAY + better, makes_way=True)
         return self._onwards(state)
 
     def _begin(self, state: State) -> Step | Hold:

@@ -75,9 +75,10 @@ async def test_when_the_budget_is_known_to_be_spent_nobody_is_asked_for_more():
     assert upstream.asked == 0 and reserve.asked == 1
 
 
-async def test_a_call_that_fails_stays_counted():
+async def test_a_call_that_fails_stays_counted_and_is_told(caplog):
     reserve = Counter()
     findings, _ = await told(Broken(REFERENCES), reserve)
+    assert caplog.text.count("a label brought no reference") == 2
     assert [(each.reference, each.bought) for each in findings] == [(None, True)] * 2 and reserve.taken == 2
 
 

@@ -1,6 +1,5 @@
 """`insource backtest --lifecycle`: what it prints, its JSON and its pages, what it refuses; and it leaves nothing."""
 
-import importlib.util
 import json
 import os
 import re
@@ -121,7 +120,6 @@ def test_without_matplotlib_a_png_is_refused_before_any_work(run, month, monkeyp
     assert done.code == 2 and done.out == "" and "pip install 'insource[plots]'" in done.err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="the extra plots is not installed")
 def test_a_png_is_drawn(result, tmp_path):
     path = tmp_path / "way.png"
     png.write(figure.figure_of(result), path)

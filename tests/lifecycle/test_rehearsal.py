@@ -19,10 +19,11 @@ from insource.errors import DataError, UserError
 from insource.lifecycle import rehearsal
 from insource.lifecycle.backtest import Options, Prices
 from insource.lifecycle.rehearsal import Event
-from insource.lifecycle.rehearsal_report import LifecycleReport, rehearse
+from insource.lifecycle.rehearsal_report import LifecycleReport, rehearse, rolled_back
+from insource.lifecycle.rollout import MAKES_WAY
 from insource.store.artifacts import ArtifactStore
 from insource.training.trunks import TrunkRoom
-from insource.types import Example, Message, Request, Task
+from insource.types import Example, Message, Move, Request, Stage, Task
 
 TASK = Task("tickets", target_risk=0.1, audit_rate=0.1)
 OPTIONS = Options(family="linear", warmup=200, prices=Prices(Decimal("2.5"), Decimal(10)))
@@ -289,3 +290,12 @@ def paths_of(value, path=""):
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return set().union(*(paths_of(each, f"{path}[]") for each in value))
     return {f"{path}[]" if isinstance(value, list | tuple) else path}
+
+
+def test_a_trial_that_made_way_was_not_rolled_back():
+    def moved(why, before=Stage.SHADOW):
+        return rehearsal._moved(9, Move(NOON, "tickets", 1, before, Stage.RETIRED, 0.0, "steward", why))
+
+    way, back = moved(MAKES_WAY + "tickets@2 certifies 80.0%"), moved("its risk is above the target")
+    assert (way.what, back.what) == ("made way", "retired")
+    assert not rolled_back(way) and rolled_back(back) and not rolled_back(moved("replaced", Stage.ACTIVE))
