@@ -16,7 +16,8 @@ import numpy as np
 from insource.answers import learn_answers
 from insource.cascade.coin import hash_coin
 from insource.errors import DataError, UserError
-from insource.lifecycle.replay import Advance, Plan, Replay, Replayed
+from insource.lifecycle.replay import Advance, Plan, Replay
+from insource.lifecycle.replayed import Replayed
 from insource.lifecycle.schedule import default_warmup
 from insource.lifecycle.stream import Stream, cost_of, to_stream
 from insource.risk.bounds import binomial_upper_bound

@@ -19,7 +19,7 @@ from insource.lifecycle.backtest import Options, Report
 from insource.lifecycle.rehearsal import MADE_WAY, Event, Rehearsal, RehearsalPlan, Rehearsed
 from insource.lifecycle.rehearsal_learning import Teach, as_they_are
 from insource.lifecycle.rehearsal_ledger import LogClock
-from insource.lifecycle.replay import Replayed
+from insource.lifecycle.replayed import Replayed
 from insource.lifecycle.schedule import default_warmup
 from insource.lifecycle.stream import Stream, cost_of, to_stream
 from insource.training.families import Material, check_family

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,7 @@ from insource.cascade.coin import Coin
 from insource.cascade.pacing import Pacer
 from insource.errors import DataError, UserError
 from insource.lifecycle.neighbours import Agreement, Selection, views_of
+from insource.lifecycle.replayed import Replayed, Version
 from insource.lifecycle.schedule import GROWTH, segments, stands, takes_over
 from insource.lifecycle.stream import Stream
 from insource.store import manifest as manifests
@@ -48,40 +49,6 @@ class Plan:
     warmup: int
     budget: int | None = None
     growth: float = GROWTH
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version of the replay: at which request it was tried, what it was, and whether it took over from then on."""
-
-    at: int
-    family: str
-    digest: str
-    threshold: float | None
-    certified_coverage: float
-    accuracy: float
-    evidence: int
-    took_over: bool
-    why: str
-    notes: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Replayed:
-    """What became of each request; arrays bool (n,), in the stream's order.
-
-    `accepted` counts what lies inside the promise, `spent` the answers given because the budget was; `wrong` marks
-    specialist answers that differ from the reference; `served` holds the replies as they were given.
-    """
-
-    accepted: NDArray[np.bool_]
-    spent: NDArray[np.bool_]
-    audited: NDArray[np.bool_]
-    wrong: NDArray[np.bool_]
-    served: list[str | None]
-    scores: NDArray[np.float64]
-    reasons: list[Reason]
-    versions: list[Version] = field(default_factory=list)
 
 
 class Replay:
