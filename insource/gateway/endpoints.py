@@ -132,7 +132,7 @@ class Reviews(Endpoint):
 
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Look the review up."""
-        asked = request.path.partition("?")[0].rpartition("/")[2]
+        asked = unquote(request.path.partition("?")[0]).rpartition("/")[2]
         found = await gateway.review(asked)
         if found is None:
             raise RequestError(f"No request {asked[:60]!r} waits for review; an id from a reply was expected.")
@@ -144,7 +144,7 @@ class Tasks(Endpoint):
 
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Ask the registry."""
-        name = unquote(request.path.partition("?")[0].partition("/tasks")[2].strip("/"))
+        name = unquote(request.path.partition("?")[0]).partition("/tasks")[2].strip("/")
         found = await gateway.tasks(name or None)
         if name and not found:
             raise UnknownTask(f"There is no task {name[:80]!r} here; GET /v1/insource/tasks lists those there are.")

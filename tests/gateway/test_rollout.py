@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from yarl import URL
 
 from insource.gateway import gateway as gateways
 from insource.store.doubts import KeptWatch
@@ -185,6 +186,9 @@ async def test_the_tasks_are_told_as_the_registry_has_them(house, scripted, chat
             told = await reply.json()
         async with client.get("/v1/insource/tasks") as reply:
             listed = await reply.json()
+        encoded = URL(f"{house.url}/v1/insource/tasks%2Ftriage", encoded=True)
+        async with client.get(encoded) as reply:
+            assert (await reply.json()) == told
         async with client.get("/v1/insource/tasks/nobody") as reply:
             assert (reply.status, (await reply.json())["error"]["code"]) == (404, "task_unknown")
     assert listed == {"object": "list", "data": [told]}
