@@ -11,7 +11,10 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, show
 
-NAMES = ("accuracy", "promise", "guards", "backtests", "streams", "budget", "latency", "discovery", "drift", "gateway")
+NAMES = (
+    "accuracy", "specialists", "promise", "guards", "backtests", "streams", "budget", "latency", "discovery", "drift",
+    "gateway",
+)  # fmt: skip
 
 
 def main() -> int:

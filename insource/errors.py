@@ -14,6 +14,8 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   ├── UnknownReview             a request that was never queued for review
     │   ├── StageConflict             a version is not in the stage from which it was to be moved
     │   └── MissingExtra              an optional package that is not installed
+    ├── TrainingFailed                a tuning whose loss is no number any more
+    ├── ParityError                   a compressed version that loses more than was agreed
     ├── FetchError                    a package that could not be had, or is not the one pinned
     ├── StoreError
     │   ├── ArtifactDamaged           bytes that do not match their digest
@@ -123,6 +125,20 @@ class MissingExtra(UserError):
 
     code = "extra_missing"
     hint = "Run the command that the message prints."
+
+
+class TrainingFailed(InsourceError):
+    """A tuning went astray: its loss is not a number; nothing was kept of it."""
+
+    code = "training_failed"
+    hint = "Tune with a lower --rate, or another base model."
+
+
+class ParityError(InsourceError):
+    """A compressed version loses more than was agreed, or is no better in any way; nothing was kept of it."""
+
+    code = "parity_lost"
+    hint = "Take out less, or agree to a greater loss."
 
 
 class FetchError(InsourceError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from insource.errors import DataError
@@ -25,11 +26,14 @@ class InputSettings:
 
     `templates` are the fixed texts of the user's templates, the more specific first: of a last message that follows
     one, what stands in its slots is seen, a line for each slot. They say nothing where more than it is seen.
+    `contexts` has for each template the number of a slot to be seen last, -1 where they are seen in their order; empty
+    where all are.
     """
 
     messages: str = "last_user"
     max_characters: int = MAX_CHARACTERS
     templates: tuple[tuple[str, ...], ...] = ()
+    contexts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.messages not in MESSAGES:
@@ -44,7 +48,9 @@ class InputSettings:
             return None
         clipped = text[: self.max_characters]
         if self.templates and self.messages == "last_user":
-            clipped = next((slots for each in self.templates if (slots := in_slots(clipped, each))), clipped)
+            each = zip(self.templates, self.contexts or repeat(-1), strict=False)
+            found = (in_slots(clipped, fixed, last) for fixed, last in each)
+            clipped = next((slots for slots in found if slots), clipped)
         return clipped if clipped and not clipped.isspace() else None
 
     def text_of_user(self, text: str) -> str | None:
@@ -58,19 +64,27 @@ class InputSettings:
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest holds."""
         found: dict[str, Any] = {"messages": self.messages, "max_characters": self.max_characters}
-        return {**found, "templates": [list(fixed) for fixed in self.templates]} if self.templates else found
+        if self.templates:
+            found["templates"] = [list(fixed) for fixed in self.templates]
+        return {**found, "contexts": list(self.contexts)} if self.contexts else found
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> InputSettings:
         """Read what `to_json` wrote; raise DataError where it is something else."""
-        if not isinstance(value, Mapping) or set(value) - {"templates"} != {"messages", "max_characters"}:
+        if not isinstance(value, Mapping) or set(value) - {"templates", "contexts"} != {"messages", "max_characters"}:
             raise DataError(f"Input settings read {value!r}; 'messages' and 'max_characters' were expected.")
         templates = value.get("templates", [])
         if not isinstance(templates, list) or not all(map(_is_fixed, templates)):
             raise DataError(
                 f"Input settings have the templates {templates!r}; lists of two texts or more were expected."
             )
-        return cls(value["messages"], value["max_characters"], tuple(map(tuple, templates)))
+        contexts = value.get("contexts", [])
+        if not _are_contexts(contexts, templates):
+            raise DataError(
+                f"Input settings have the contexts {contexts!r}; the number of a slot, or -1, for each of "
+                f"{len(templates)} templates was expected."
+            )
+        return cls(value["messages"], value["max_characters"], tuple(map(tuple, templates)), tuple(contexts))
 
 
 def slots_of(text: str, literals: Sequence[str]) -> list[str] | None:
@@ -93,14 +107,26 @@ def slots_of(text: str, literals: Sequence[str]) -> list[str] | None:
     return [*slots, text[place:end]] if place < end else None
 
 
-def in_slots(text: str, literals: Sequence[str]) -> str | None:
-    """Return what stands in a template's slots, a line for each; None where the text does not follow, or all blank."""
+def in_slots(text: str, literals: Sequence[str], last: int = -1) -> str | None:
+    """Return what stands in a template's slots, a line for each; None where the text does not follow, or all blank.
+
+    The slot numbered `last` comes at the end; all in their order where that is -1.
+    """
     slots = slots_of(text, literals)
-    return "\n".join(slots) if slots is not None and any(slot.strip() for slot in slots) else None
+    if slots is None or not any(slot.strip() for slot in slots):
+        return None
+    return "\n".join(slots if last < 0 else [*slots[:last], *slots[last + 1 :], slots[last]])
 
 
 def _is_fixed(literals: object) -> bool:
     return isinstance(literals, list) and len(literals) > 1 and all(isinstance(text, str) for text in literals)
+
+
+def _are_contexts(contexts: object, templates: list[list[str]]) -> bool:
+    if not isinstance(contexts, list) or (contexts and len(contexts) != len(templates)):
+        return False
+    pairs = zip(contexts, templates, strict=False)
+    return all(type(last) is int and -1 <= last < len(fixed) - 1 for last, fixed in pairs)
 
 
 _BY_MESSAGES = {messages: InputSettings(messages) for messages in MESSAGES}

@@ -23,7 +23,7 @@ from insource.lifecycle.backtest import backtest as run_backtest
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
 from insource.traffic import Traffic, examples_of_task, read
-from insource.training.run import Recipe
+from insource.training.recipe import Recipe
 from insource.training.run import train as run_train
 from insource.training.trunks import TrunkRoom
 from insource.types import SpecialistVersion, Task

@@ -123,6 +123,39 @@ def test_of_a_message_that_follows_a_template_the_slots_are_seen(said, seen):
     assert SLOTS.text_of_user(said) == seen
 
 
+CHECK = ("Source: ", "\nClaim: ", "\nTrue?")
+PAIRS = InputSettings(templates=(CHECK, ("Look: ", "")), contexts=(0, -1))
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ("Source: the loan\nis open\nClaim: repaid\nTrue?", "repaid\nthe loan\nis open"),
+        ("Look: the loan", "the loan"),
+        ("repaid\nthe loan", "repaid\nthe loan"),
+        ("Source:  \nClaim: repaid\nTrue?", "repaid\n "),
+    ],
+)
+def test_a_context_is_seen_last(said, seen):
+    assert PAIRS.text_of_user(said) == seen
+
+
+def test_control_without_contexts_the_slots_keep_their_order():
+    said = "Source: the loan\nClaim: repaid\nTrue?"
+    assert InputSettings(templates=PAIRS.templates).text_of_user(said) == "the loan\nrepaid"
+
+
+def test_settings_with_contexts_round_trip_and_without_read_as_they_did():
+    assert InputSettings.from_json(PAIRS.to_json()) == PAIRS and PAIRS.to_json()["contexts"] == [0, -1]
+    assert "contexts" not in SLOTS.to_json()
+
+
+@pytest.mark.parametrize("contexts", [[0], [0, 1], [2, -1], [-2, -1], [True, -1], [0, None], {}, [0, -1, -1]])
+def test_contexts_that_name_no_slot_are_refused(contexts):
+    with pytest.raises(DataError, match="contexts"):
+        InputSettings.from_json({**PAIRS.to_json(), "contexts": contexts})
+
+
 def test_where_more_than_the_last_message_is_seen_templates_say_nothing():
     said = request(("user", "Sort this ticket: a"), ("user", "Sort this ticket: b"))
     assert InputSettings("user", templates=SLOTS.templates).text_of(said) == "Sort this ticket: a\nSort this ticket: b"

@@ -63,6 +63,7 @@ PLACES = {
     "scipy.sparse": ["training/*"],
     "starlette": ["gateway/*", "backends/scripted_app.py", "cli/serve*.py"],
     "threadpoolctl": ["training/*", "lifecycle/*", "cli/*"],
+    "torch": ["training/tuning/*"],
     "tokenizers": ["backends/onnx.py", "backends/model_child.py"],
     "uvloop": ["gateway/control.py"],
     "uvicorn": ["gateway/*", "cli/serve*.py"],

@@ -45,11 +45,26 @@ def refusal(path: Path, **how: bool) -> str:
 
 def test_the_own_shape_with_everything(tmp_path):
     example = one(tmp_path, {"text": "hi", "answer": "A", "gold": "B", "task": "triage", "time": "2023-11-14T22:13:20Z",
-                             "group": 7, "context": "ignored", "model": "m"})  # fmt: skip
+                             "group": 7, "metadata": "ignored", "model": "m"})  # fmt: skip
     assert example.request.messages == (Message("user", "hi"),)
     assert (example.request.id, example.request.model, example.request.fields) == ("log:1", "m", {})
     assert (example.answer, example.gold, example.task, example.time) == ("A", "B", "triage", WHEN)
     assert example.group == "7"
+
+
+def test_a_context_follows_its_text_on_a_line_of_its_own(tmp_path):
+    example = one(tmp_path, {"text": "It was repaid.", "context": "The loan is open.", "label": "no"})
+    assert example.request.messages == (Message("user", "It was repaid.\nThe loan is open."),)
+    for nothing in (None, ""):
+        assert one(tmp_path, {"text": "hi", "context": nothing}).request.messages == (Message("user", "hi"),)
+    assert "'context' is an object; text was expected" in refusal(
+        file_of(tmp_path, b'{"text": "hi", "context": {"page": 1}}')
+    )
+
+
+def test_beside_messages_which_hold_all_that_was_sent_a_context_says_nothing(tmp_path):
+    example = one(tmp_path, {"messages": CHAT, "context": "more", "label": "A"})
+    assert example.request.messages == (Message("system", "Sort."), Message("user", "hi"))
 
 
 LINES = [

@@ -25,9 +25,13 @@ MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 INFO_FILE = "trunk.json"
 CHARACTERS_PER_TOKEN = 20
+TINY = 1e-12
 CHUNK = 32
 MOST_TOKENS = 65_536
 LARGEST_DIMENSION = 65_536
+MOST_WINDOWS = 64
+OVERLAP = 8
+"""Two neighbouring windows share this part of their tokens: one in eight."""
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -38,6 +42,7 @@ class TrunkInfo:
     """What trunk.json says: the base model by name and digest of its weights, and how texts become vectors.
 
     An embedding consists of `blocks` of equal length, read after different layers; the last is the sentence embedding.
+    A text of more than `max_tokens` is read in up to `windows` windows of so many, one after the other.
     """
 
     base: str
@@ -49,10 +54,12 @@ class TrunkInfo:
     normalise: bool
     builder: int
     blocks: int = 1
+    windows: int = 1
 
     def to_json(self) -> str:
-        """The text of trunk.json."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        """The text of trunk.json; of a single window it says nothing, so that older digests stand."""
+        told = {name: value for name, value in asdict(self).items() if name != "windows" or value != 1}
+        return json.dumps(told, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -64,6 +71,8 @@ class TrunkInfo:
             raise ValueError(f"max_tokens is {info.max_tokens!r}; 3 to {MOST_TOKENS:,} was expected")
         if type(info.blocks) is not int or info.blocks < 1 or info.dimension % info.blocks:
             raise ValueError(f"blocks is {info.blocks!r}; a divisor of the dimension ({info.dimension}) was expected")
+        if type(info.windows) is not int or not 0 < info.windows <= MOST_WINDOWS:
+            raise ValueError(f"windows is {info.windows!r}; 1 to {MOST_WINDOWS} was expected")
         return info
 
 
@@ -75,12 +84,52 @@ class Tokens:
     truncated: bool
 
 
+class Reader:
+    """Turns texts into token ids, at most `max_tokens` of each, special ones included."""
+
+    def __init__(self, path: Path, max_tokens: int, *, links: bool = False) -> None:
+        """Open a tokenizer.json; what it says of padding and truncation does not count; `links` as for that.
+
+        Raises what `read_tokenizer` raises, or what the tokenizers package does.
+        """
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(read_tokenizer(path, links=links))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens, stride=max_tokens // OVERLAP)
+        self._limit = max_tokens * CHARACTERS_PER_TOKEN
+
+    @property
+    def words(self) -> int:
+        """The number of rows that its words need in a table; several words may share one."""
+        return int(max(self._tokenizer.get_vocab().values())) + 1
+
+    def tokens(self, text: str) -> Tokens:
+        """The token ids that stand for a text, the rest cut off.
+
+        Only the first max_tokens * 20 characters are read at all (a wordpiece is shorter), so that a text of many
+        megabytes costs no more than one page. Characters that UTF-8 cannot carry become "?".
+        """
+        readable = text[: self._limit].encode("utf-8", "replace").decode("utf-8")
+        encoding = self._tokenizer.encode(readable)
+        return Tokens(tuple(encoding.ids), len(text) > self._limit or bool(encoding.overflowing))
+
+    def windows(self, text: str, most: int) -> list[tuple[int, ...]]:
+        """The token ids of up to `most` windows over a text, special ones included: each is full but for the last.
+
+        The first is what `tokens` gives; so many characters are read for each.
+        """
+        readable = text[: most * self._limit].encode("utf-8", "replace").decode("utf-8")
+        encoding = self._tokenizer.encode(readable)
+        return [tuple(each.ids) for each in (encoding, *encoding.overflowing[: most - 1])]
+
+
 class Trunk:
     """A loaded encoder; safe to use from several threads, each run computing on the thread that called it."""
 
-    def __init__(self, info: TrunkInfo, tokenizer: Any, session: Any) -> None:
+    def __init__(self, info: TrunkInfo, reader: Reader, session: Any) -> None:
         self.info = info
-        self._tokenizer = tokenizer
+        self._reader = reader
         self._session = session
 
     @classmethod
@@ -92,7 +141,7 @@ class Trunk:
         """
         try:
             info = TrunkInfo.read(folder / INFO_FILE)
-            trunk = cls(info, _open_tokenizer(folder / TOKENIZER_FILE, info), _open_session(folder / MODEL_FILE))
+            trunk = cls(info, Reader(folder / TOKENIZER_FILE, info.max_tokens), _open_session(folder / MODEL_FILE))
             trunk._try_once()
         except (MemoryError, KeyboardInterrupt, SystemExit):
             raise
@@ -114,19 +163,17 @@ class Trunk:
         return self.info.blocks
 
     def tokens(self, text: str) -> Tokens:
-        """The token ids that stand for a text, special tokens included: at most `max_tokens`, the rest cut off.
-
-        Only the first max_tokens * 20 characters are read at all (a wordpiece is shorter), so that a text of many
-        megabytes costs no more than one page. Characters that UTF-8 cannot carry become "?".
-        """
-        limit = self.info.max_tokens * CHARACTERS_PER_TOKEN
-        readable = text[:limit].encode("utf-8", "replace").decode("utf-8")
-        encoding = self._tokenizer.encode(readable)
-        return Tokens(tuple(encoding.ids), len(text) > limit or bool(encoding.overflowing))
+        """The token ids that stand for a text: as `Reader.tokens` gives them."""
+        return self._reader.tokens(text)
 
     def embed_one(self, text: str) -> Vectors:
         """The embedding of one text, float32 of shape (dimension,); an empty text has one too."""
-        return self._run(self.tokens(text).ids)
+        windows = self.windows(text, self.info.windows)
+        return self._run(windows[0]) if len(windows) == 1 else self._pooled(windows)
+
+    def windows(self, text: str, most: int) -> list[tuple[int, ...]]:
+        """The token ids of up to `most` windows over a text: as `Reader.windows` gives them."""
+        return self._reader.windows(text, most)
 
     @property
     def sentence_dimension(self) -> int:
@@ -171,9 +218,20 @@ class Trunk:
         row: Vectors = rows[0]
         return row
 
+    def _pooled(self, windows: Sequence[Sequence[int]]) -> Vectors:
+        """The mean of the windows' embeddings, each weighed by its tokens, every block brought back to its length."""
+        rows = np.stack([self._run(ids) for ids in windows]).reshape(len(windows), self.blocks, -1)
+        weights = np.array([len(ids) for ids in windows], np.float32)
+        weights /= weights.sum()
+        mean = np.tensordot(weights, rows, axes=1)
+        was = weights @ np.linalg.norm(rows, axis=2)
+        length = np.maximum(np.linalg.norm(mean, axis=1), TINY)
+        pooled: Vectors = (mean * (was / length)[:, None]).reshape(-1).astype(np.float32)
+        return pooled
+
     def _try_once(self) -> None:
         """Run the shortest text and the last word of the vocabulary; raise ValueError where the result is no vector."""
-        last = self._tokenizer.get_vocab_size() - 1
+        last = self._reader.words - 1
         for ids in (self.tokens("").ids, (last,) * self.info.max_tokens):
             row = self._run(ids)
             if row.shape != (self.dimension,) or not np.isfinite(row).all():
@@ -203,15 +261,6 @@ def default_threads() -> int:
     """Two, or one where this process may use a single core."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(2, available)
-
-
-def _open_tokenizer(path: Path, info: TrunkInfo) -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(read_tokenizer(path))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(info.max_tokens)
-    return tokenizer
 
 
 def _open_session(path: Path) -> Any:

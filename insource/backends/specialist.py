@@ -209,10 +209,15 @@ def _open_engine(folder: Path, family: str, digest: str | None, trunk: Callable[
         from insource.backends.linear import LinearEngine
 
         return LinearEngine.load(folder)
-    if family in ("encoder-frozen", "two-tier") and digest is not None:
+    if family == "static":
+        from insource.backends.static import StaticEngine
+
+        return StaticEngine.load(folder)
+    if family in ("encoder-frozen", "encoder", "two-tier") and digest is not None:
         from insource.backends.encoder import EncoderEngine, TwoTierEngine
 
-        kind = EncoderEngine if family == "encoder-frozen" else TwoTierEngine
+        kind = TwoTierEngine if family == "two-tier" else EncoderEngine
         engine: Engine = kind.load(folder, trunk(digest))
         return engine
-    raise ValueError(f"family {family!r} with trunk {digest!r}; linear, encoder-frozen or two-tier was expected")
+    known = "linear, static, encoder-frozen, encoder or two-tier"
+    raise ValueError(f"family {family!r} with trunk {digest!r}; {known} was expected")

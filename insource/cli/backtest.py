@@ -27,7 +27,8 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 @click.option("--audit-rate", type=float, metavar="R", help="Calls for audits, as a share of requests [0.05].")
 @click.option("--budget", type=int, metavar="N", help="At most N upstream calls in all, instead of a target.")
 @click.option("--warmup", type=int, metavar="N", help="Requests before the first version [max(600, 30/target)].")
-@click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--family", default="auto", metavar="NAME",
+              help="linear, static, two-tier, encoder-frozen or auto [auto].")  # fmt: skip
 @click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes coin, splits and folds.")
 @price_options

@@ -68,7 +68,8 @@ class Outcome:
 
 @click.command(epilog=_EPILOG)
 @click.option("--requests", type=click.IntRange(100), metavar="N", help="Send only N of the unseen requests [all].")
-@click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--family", default="auto", metavar="NAME",
+              help="linear, static, two-tier, encoder-frozen or auto [auto].")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Fixes coin, splits and folds.")
 @json_option
 @click.pass_context
@@ -140,7 +141,8 @@ def _learn(
 
     from insource.cli.opening import open_artifacts, open_registry
     from insource.lifecycle.backtest import Options, Prices, backtest
-    from insource.training.run import Recipe, train
+    from insource.training.recipe import Recipe
+    from insource.training.run import train
     from insource.training.trunks import TrunkRoom
     from insource.types import Task
 

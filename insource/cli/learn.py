@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from insource.config import Config
     from insource.lifecycle.learn import Learned, NotYet
-    from insource.training.run import Recipe
+    from insource.training.recipe import Recipe
     from insource.types import Task
 
     Found = Learned | NotYet | InsourceError
@@ -41,7 +41,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--every", default="1h", show_default=True, metavar="TIME", help="The pause of --watch: 30m, 1h, 1d.")
 @click.option("--anyway", is_flag=True, help="Train, however few references are new.")
 @click.option("--new-answers", is_flag=True, help="Learn answers, too, that the last version does not know.")
-@click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--family", default="auto", metavar="NAME",
+              help="linear, static, two-tier, encoder-frozen or auto [auto].")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use [all but one].")
 @json_option
@@ -63,7 +64,7 @@ def command(
     Gold counts above the upstream's answers; a specialist's own accepted answers are never learned. The candidate is
     moved on by the steward, or by `insource promote`. Needs content = "full".
     """
-    from insource.training.run import Recipe
+    from insource.training.recipe import Recipe
 
     seconds = parse_pause(every)
     if watch and (json_path is not None or new_answers or anyway):

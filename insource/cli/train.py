@@ -31,14 +31,23 @@ _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --targe
 @click.argument("file", type=click.Path(), metavar="FILE")
 @click.option("--task", "task_name", required=True, metavar="NAME", help="The task to train; lines may name it.")
 @promise_options
-@click.option("--family", default="auto", metavar="NAME", help="linear, two-tier, encoder-frozen or auto [auto].")
+@click.option("--family", default="auto", metavar="NAME", 
+              help="linear, static, two-tier, encoder-frozen, encoder or auto [auto].")  # fmt: skip
 @click.option("--tier", metavar="HOUSE", help="Certify this upstream in the house as a tier, instead of training.")
 @click.option("--strict", is_flag=True, help="Certify on rows set aside, instead of cross-fitting.")
 @click.option("--no-certify", is_flag=True, help="Fit on every row and certify nothing.")
 @click.option("--gold", is_flag=True, help="Learn from gold instead of the teacher's answer where there is gold.")
 @click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
+@click.option("--teacher-version", "teacher", type=click.IntRange(min=1), metavar="V",
+              help="Distil this version into family encoder, on requests without an answer, too.")  # fmt: skip
+@click.option("--layers", type=click.IntRange(min=1), metavar="N", help="Leave so many of the encoder's layers.")
+@click.option("--small-vocabulary", is_flag=True, help="Leave it the words that the rows it learns from use.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="How often family encoder sees a row [6].")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Its highest learning rate [0.0002].")
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32"]), default="auto", help="Of the encoder [auto].")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
+@click.option("--show-suspects", "suspects", type=click.IntRange(min=1), is_flag=False, flag_value=20, metavar="[N]",
+              help="List the N surest examples whose answer looks wrong [20]; --json has all.")  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Leave out lines that cannot be read, and count them.")
 @json_option
 @click.pass_context
@@ -49,6 +58,7 @@ def command(ctx: click.Context, /, file: str, task_name: str, json_path: str | N
     active specialist would escalate, and the score from which on its answers are accepted is certified. What it has
     answered is kept: a run that was broken off goes on where it stopped.
     """
+    from insource.cli import train_suspects
     from insource.cli.opening import configuration, open_registry
     from insource.cli.progress import Bars
     from insource.errors import UserError
@@ -56,6 +66,7 @@ def command(ctx: click.Context, /, file: str, task_name: str, json_path: str | N
 
     if chosen["strict"] and chosen["no_certify"]:
         raise UserError("--strict and --no-certify exclude each other; at most one was expected. Drop one.")
+    train_suspects.check_choices(chosen)
     config = configuration(ctx)
     task = promised(config, task_name, chosen)
     run = _training(config, task, chosen) if chosen["tier"] is None else _certifying(config, task, chosen)
@@ -64,16 +75,31 @@ def command(ctx: click.Context, /, file: str, task_name: str, json_path: str | N
         _, examples = examples_of_task(traffic, task_name)
         with open_registry(config) as registry:
             trained, show = run(examples, registry, bars.say, traffic.skipped)
-    emit(trained.to_json(), json_path, lambda console: show(console, trained))
+    most = chosen["suspects"]
+    told = trained.to_json() | (train_suspects.listed(trained) if most else {})
+
+    def show_all(console: Console) -> None:
+        show(console, trained)
+        if most:
+            train_suspects.show(console, trained, most)
+
+    emit(told, json_path, show_all)
 
 
 def _training(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
     """Return what trains a specialist, with the choices checked."""
     from insource.cli.opening import open_artifacts
-    from insource.training.run import Recipe, train
+    from insource.training.recipe import Recipe
+    from insource.training.run import train
+    from insource.training.tuning.settings import Settings
 
     method = "strict" if chosen["strict"] else "none" if chosen["no_certify"] else "cross-fit"
-    recipe = Recipe(chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"])
+    check_tuning(chosen)
+    tuning = Settings(**{name: chosen[name] for name in ("epochs", "rate") if chosen[name] is not None})
+    recipe = Recipe(
+        chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"], tuning,
+        chosen["layers"], chosen["small_vocabulary"], chosen["teacher"],
+    )  # fmt: skip
 
     def run(examples: Sequence[Example], registry: Registry, say: Say, skipped: int) -> tuple[Any, Any]:
         artifacts = open_artifacts(config)
@@ -82,6 +108,21 @@ def _training(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
         return trained, _show
 
     return run
+
+
+def check_tuning(chosen: Mapping[str, Any]) -> None:
+    """Raise UserError where what only a tuned encoder knows is asked of another family."""
+    from insource.errors import UserError
+
+    if chosen["family"] == "encoder":
+        return
+    for name in ("teacher", "layers", "small_vocabulary", "epochs", "rate"):
+        if chosen[name]:
+            option = "teacher-version" if name == "teacher" else name.replace("_", "-")
+            raise UserError(
+                f"--{option} is for a tuned encoder, and --family is {chosen['family']!r}; encoder was expected beside "
+                "it. Pass --family encoder."
+            )
 
 
 def _certifying(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:

@@ -12,6 +12,9 @@ from insource.types import Task
 
 FEWEST_LITERAL_CHARACTERS = 8
 
+CONTEXT = "context"
+"""The slot of this name is seen after all others, so that what a long text loses is the end of its context."""
+
 _PARTS = re.compile(r"\{\{|\}\}|\{[A-Za-z_][A-Za-z0-9_]*\}|[{}]|[^{}]+")
 
 
@@ -58,6 +61,20 @@ def user_literals(task: Task) -> tuple[tuple[str, ...], ...]:
     """Return the fixed texts of a task's user templates, those with more fixed characters first."""
     found = {literals(template, task.name, "user template") for template in task.match.user_templates}
     return tuple(sorted(found, key=lambda fixed: (-sum(map(len, fixed)), fixed)))
+
+
+def user_contexts(task: Task) -> tuple[int, ...]:
+    """Return, for each of `user_literals`, the number of its slot {context}, to be seen last; empty where none moves.
+
+    -1 where a template has no such slot, or has it last already.
+    """
+    moved = {}
+    for template in task.match.user_templates:
+        names = [part[1:-1] for part in _PARTS.findall(template) if part[0] == "{" and part not in ("{", "{{")]
+        first = CONTEXT in names[:-1]
+        moved[literals(template, task.name, "user template")] = names.index(CONTEXT) if first else -1
+    places = tuple(moved[fixed] for fixed in user_literals(task))
+    return places if any(place >= 0 for place in places) else ()
 
 
 def _wrong(kind: str, template: str, task: str, what: str, expected: str, advice: str = "Correct it.") -> ConfigError:

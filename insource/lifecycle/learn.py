@@ -21,7 +21,8 @@ from insource.lifecycle.watching import Start
 from insource.risk.bounds import rows_needed
 from insource.store.artifacts import ArtifactStore
 from insource.training.outcome import Trained
-from insource.training.run import Recipe, train
+from insource.training.recipe import Recipe
+from insource.training.run import train
 from insource.training.trunks import Say
 from insource.types import SpecialistVersion, Task
 

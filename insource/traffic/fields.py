@@ -59,6 +59,16 @@ def _message_of(value: Any) -> Message:
     return Message(role, content)
 
 
+def paired(text: str, context: Any) -> str:
+    """Return what the user's message says of a text and its context: a line for each, as of a template's two slots.
+
+    Raises BadShape where the context is no text.
+    """
+    if not isinstance(context, str):
+        raise BadShape(f"'context' is {kind_of(context)}; text was expected")
+    return f"{text}\n{context}"
+
+
 def answer_of(value: Any) -> str | None:
     """Return an answer as the text the teacher would have sent; None where it is null or blank.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from insource.traffic.fields import BadShape, kind_of, object_of, reply_of, unpacked, usage_of
+from insource.traffic.fields import BadShape, kind_of, object_of, paired, reply_of, unpacked, usage_of
 from insource.traffic.wire import ASKED_FORMATS, conversation_of
 
 Line = Mapping[str, Any]
@@ -41,7 +41,8 @@ class Shape(NamedTuple):
 
 def own(line: Line) -> Parts:
     """`{"text" | "messages", "answer" | "label", "gold", "task", "time", "group"}`; of other keys only the model, the
-    headers, `system` and the format asked for are read, as they stand in a request's body.
+    headers, `system` and the format asked for are read, as they stand in a request's body. A "context" beside "text"
+    follows it on a line of its own.
 
     Without an answer, messages that end with the assistant's (as in files for tuning) hold the answer there.
     """
@@ -53,6 +54,8 @@ def own(line: Line) -> Parts:
             messages, answer = messages[:-1], reply_of({"choices": [{"message": last}]})
     if line.get("text") is not None and not isinstance(messages, str):
         raise BadShape(f"'text' is {kind_of(messages)}; text was expected")
+    if isinstance(messages, str) and line.get("text") is not None and line.get("context"):
+        messages = paired(messages, line["context"])
     fields = {key: line[key] for key in ASKED_FORMATS if key in line}
     return Parts(messages, answer, line.get("gold"), line.get("task"), line.get("time"), line.get("group"),
                  line.get("model"), fields, headers=line.get("headers"))  # fmt: skip

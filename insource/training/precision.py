@@ -53,16 +53,19 @@ def check_precision(
     chosen = [texts[int(i)] for i in order]
     answers = classes[order]
     right = {name: _right(student(name), chosen, answers, split, n_classes) for name in ("int8", "fp32")}
-    only_int8 = int((right["int8"] & ~right["fp32"]).sum())
-    only_fp32 = int((right["fp32"] & ~right["int8"]).sum())
-    differing = only_int8 + only_fp32
-    worse = differing > 0 and binomtest(only_fp32, differing, 0.5, alternative="greater").pvalue < SIGNIFICANT
     return PrecisionCheck(
-        chosen="fp32" if worse else "int8",
+        chosen="fp32" if is_worse(right["int8"], right["fp32"]) else "int8",
         int8=float(right["int8"].mean()),
         fp32=float(right["fp32"].mean()),
         rows=len(order) - split,
     )
+
+
+def is_worse(right: NDArray[np.bool_], than: NDArray[np.bool_]) -> bool:
+    """Whether one model is right on significantly fewer rows than another, by the test that `check_precision` names."""
+    only_one, only_other = int((right & ~than).sum()), int((than & ~right).sum())
+    differing = only_one + only_other
+    return differing > 0 and binomtest(only_other, differing, 0.5, alternative="greater").pvalue < SIGNIFICANT
 
 
 def _right(

@@ -22,47 +22,20 @@ from insource.store.registry import Registry
 from insource.training import held_out
 from insource.training.develop import Developed, Promise, RowSet, certified, develop_or_forget, guards_of, named
 from insource.training.evaluate import Evaluation, evaluate
-from insource.training.families import Material, check_family
+from insource.training.families import CHOICES, TUNED, Material, check_family
 from insource.training.outcome import Figures, Trained, lineage_of
+from insource.training.recipe import METHODS, Recipe
 from insource.training.snapshot import Snapshot, inputs_of, take_snapshot
-from insource.training.splits import FOLDS, folds, places
+from insource.training.split_rows import Split, split_rows
+from insource.training.splits import FOLDS, folds
 from insource.training.students.contract import Rows
+from insource.training.suspects import label_noise
+from insource.training.teacher import open_teacher
 from insource.training.trunks import Say, TrunkRoom
+from insource.training.tuned import prepare_tuning
 from insource.types import Calibration, Example, Task
 
-METHODS = ("cross-fit", "strict", "none")
-TEST_SHARE = 0.15
 LATENCY_ROWS = 1_000
-STRICT_FOLDS = (6, 7, 8, 9)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What to train with. `method` "none" certifies nothing and fits on every row; `gold` prefers gold to references.
-
-    `precision` "auto" takes int8 unless fp32 is significantly more accurate on held-out rows.
-    """
-
-    family: str = "auto"
-    method: str = "cross-fit"
-    seed: int = 0
-    base: str = "all-MiniLM-L6-v2"
-    precision: str = "auto"
-    gold: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Row numbers: `learn` for fitting, `calibrate` set aside (strict only), `test` for the figures.
-
-    `also` and `older` are rows to learn from that may neither certify nor test; `older` only where that helps.
-    """
-
-    learn: Rows
-    calibrate: Rows
-    test: Rows
-    also: Rows
-    older: Rows
 
 
 def train(
@@ -89,51 +62,102 @@ def train(
     where an encoder is needed and cannot be had.
     """
     started = time.perf_counter()
-    check_family(recipe.family)
+    check_family(recipe.family, (*CHOICES, TUNED))
     if recipe.method not in METHODS:
         raise UserError(f"The method is {recipe.method!r}; one of {', '.join(METHODS)} was expected.")
     if recipe.family == "auto" and recipe.method == "none":
         raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
-    snapshot = take_snapshot([*examples, *also, *older], inputs_of(task), gold=recipe.gold)
+    taught = [*examples, *also, *older]
+    snapshot = take_snapshot(taught, inputs_of(task), gold=recipe.gold)
     snapshot.save(home)
     room = TrunkRoom(home, artifacts, say)
-    split = _split(snapshot, recipe, len(examples), len(also))
+    recipe = recipe if recipe.family != TUNED or recipe.method == "none" else replace(recipe, method="strict")
+    split = split_rows(snapshot, recipe, len(examples), len(also))
     material = Material(snapshot.texts, lambda: room, say, recipe.base, _precision(recipe, snapshot, split.learn))
+    shop = Workshop(home, registry, artifacts, room, say, now)
+    teacher = open_teacher(registry, artifacts, task.name, recipe.teacher)
+    if teacher:
+        teacher.check(snapshot, split, len(examples), len(also))
+    tuned = recipe.family == TUNED
+    develop = prepare_tuning(taught, snapshot, split, recipe, room, home, say, teacher) if tuned else None
+    made = make_version(material, snapshot, split, task, recipe, shop, examples=taught, told=told, develop=develop)
+    return replace(made, seconds=time.perf_counter() - started, skipped=skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where versions are made: the home with its registry, artifacts and trunks, and how progress and time are told."""
+
+    home: Path
+    registry: Registry
+    artifacts: ArtifactStore
+    room: TrunkRoom
+    say: Say
+    now: Callable[[], datetime]
+
+
+def make_version(
+    material: Material,
+    snapshot: Snapshot,
+    split: Split,
+    task: Task,
+    recipe: Recipe,
+    shop: Workshop,
+    *,
+    examples: Sequence[Example] = (),
+    told: Mapping[str, Any] | None = None,
+    develop: Callable[[], Developed] | None = None,
+    check: Callable[[Specialist, Artifact], Mapping[str, Any]] | None = None,
+) -> Trained:
+    """Develop, export, certify and register a version from prepared rows; `develop` stands in for doing so here.
+
+    `check` sees what is about to be registered, raises where it must not be, and returns what else its lineage says.
+    `examples` are those of the snapshot, for the suspects among them.
+    """
+    started, artifacts = time.perf_counter(), shop.artifacts
     promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot.answers), task.require)
-    busy = say(f"training {task.name}")
+    busy = shop.say(f"training {task.name}")
     busy(0, None)
-    developed = _develop(material, snapshot, split, promise, recipe)
+    developed = develop() if develop else _develop(material, snapshot, split, promise, recipe)
     busy(1, 1)
     artifact = _write(artifacts, developed, snapshot, task.name)
-    if len(developed.scores):
-        texts = [snapshot.texts[i] for i in split.learn]
-        said = named(developed.probabilities.argmax(axis=1), snapshot.answers.answers)
-        held_out.keep(home, artifact.digest, texts, said.tolist(), developed.scores.tolist())
     specialist = open_specialist(
-        artifact.folder, artifact.manifest, name=task.name, digest=artifact.digest, trunk=room.get
+        artifact.folder, artifact.manifest, name=task.name, digest=artifact.digest, trunk=shop.room.get
     )
     calibration = _calibration(developed, specialist, snapshot, split, promise, recipe)
     tested = _tested(specialist, snapshot, split.test, calibration)
     measured = tested or _tested(specialist, snapshot, split.learn[:LATENCY_ROWS], None)
     assert measured is not None
+    opinions = {family: fit.probabilities for family, (_, fit) in material.fitted.items()}
+    noise = label_noise(opinions, split.learn, snapshot, examples) if examples else None
     figures = Figures(
         rows=(len(split.learn), calibration.rows if calibration else 0, len(split.test)),
         test=tested,
         size_bytes=artifact.size_bytes + (artifacts.open(developed.trunk).size_bytes if developed.trunk else 0),
         latency_ms=measured.latency_ms,
-        why=developed.why,
-        precision=material.precision if developed.trunk else None,
+        why="; ".join(filter(None, (developed.why, str(material.windows or "") if developed.trunk else ""))),
+        precision=developed.precision or (material.precision if developed.trunk else None),
+        noise=noise,
     )
     lineage = lineage_of(figures, task, asdict(recipe), snapshot.digest, developed.trunk) | dict(told or {})
+    if check is not None:
+        lineage |= check(specialist, artifact)
+    _keep_held_out(shop.home, artifact, developed, snapshot, split)
     return Trained(
-        version=registry.register(task.name, developed.family, artifact.digest, calibration, lineage, now()),
+        version=shop.registry.register(task.name, developed.family, artifact.digest, calibration, lineage, shop.now()),
         artifact=artifact.folder,
         snapshot=snapshot,
         figures=figures,
         seconds=time.perf_counter() - started,
-        skipped=skipped,
         require=task.require,
     )
+
+
+def _keep_held_out(home: Path, artifact: Artifact, developed: Developed, snapshot: Snapshot, split: Split) -> None:
+    if len(developed.scores):
+        texts = [snapshot.texts[i] for i in split.learn]
+        said = named(developed.probabilities.argmax(axis=1), snapshot.answers.answers)
+        held_out.keep(home, artifact.digest, texts, said.tolist(), developed.scores.tolist())
 
 
 def _write(artifacts: ArtifactStore, developed: Developed, snapshot: Snapshot, task: str) -> Artifact:
@@ -165,26 +189,6 @@ def _precision(recipe: Recipe, snapshot: Snapshot, rows: Rows) -> Callable[[Any]
         return choose_precision(student, texts, snapshot.classes[rows], len(snapshot.answers), recipe.seed)
 
     return choose
-
-
-def _split(snapshot: Snapshot, recipe: Recipe, examples: int, also: int) -> Split:
-    """Split by group: test rows first, then, for `strict`, a part for calibration.
-
-    The first `examples` that were given are evidence, so many after them teach `also`, the others are older.
-    """
-    everything, given = np.arange(len(snapshot)), np.array(snapshot.kept)
-    evidence = given < examples
-    if recipe.method == "none":
-        return Split(everything, everything[:0], everything[:0], everything[:0], everything[:0])
-    where = places(snapshot.groups, recipe.seed)
-    rest, test = everything[evidence & (where >= TEST_SHARE)], everything[evidence & (where < TEST_SHARE)]
-    teaches = ~evidence & ~np.isin(snapshot.groups, snapshot.groups[evidence])
-    recent = given < examples + also
-    more = everything[teaches & recent], everything[teaches & ~recent]
-    if recipe.method == "cross-fit":
-        return Split(rest, rest[:0], test, *more)
-    aside = np.isin(folds(snapshot.groups[rest], recipe.seed), STRICT_FOLDS)
-    return Split(rest[~aside], rest[aside], test, *more)
 
 
 def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Promise, recipe: Recipe) -> Developed:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insource.answers import AnswerSpace, learn_answers
-from insource.config.template import user_literals
+from insource.config.template import user_contexts, user_literals
 from insource.errors import DataError
 from insource.inputs import InputSettings
 from insource.store.sync import replacing
@@ -65,7 +65,7 @@ class Snapshot:
 
 def inputs_of(task: Task) -> InputSettings:
     """Return how a task's requests become text: what its training, backtest and specialists see."""
-    return InputSettings(task.messages, templates=user_literals(task))
+    return InputSettings(task.messages, templates=user_literals(task), contexts=user_contexts(task))
 
 
 def take_snapshot(

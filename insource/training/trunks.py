@@ -7,19 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insource.backends.model_child import try_in_child
-from insource.backends.onnx import Trunk, Trunks
+from insource.backends.onnx import INFO_FILE, MODEL_FILE, TOKENIZER_FILE, Trunk, TrunkInfo, Trunks
 from insource.backends.refused_file import RefusedFile
 from insource.errors import ArtifactDamaged, DataError
 from insource.store.artifacts import ArtifactStore
 from insource.store.sync import replacing
-from insource.training.base_models import DEFAULT_ENCODER, KNOWN, BaseModel, base_model
+from insource.training.base_models import (
+    DEFAULT_ENCODER,
+    KNOWN,
+    WEIGHTS_FILE,
+    BaseModel,
+    base_model,
+    from_folder,
+    write_base,
+)
+from insource.training.encoder_weights import Weights
 from insource.training.students.contract import Progress
 
 Say = Callable[[str], Callable[[int, int | None], None]]
@@ -39,7 +50,7 @@ class TrunkRoom:
         model cannot be had, DataError where it is refused there, ArtifactDamaged where it cannot be built, StoreFull
         or StoreError where there is no room for it.
         """
-        from insource.training.encoder_graph import BUILDER, build_trunk
+        from insource.training.encoder_graph import BUILDER
 
         note = self._home / "trunks" / f"{hashlib.sha256(base.encode()).hexdigest()[:16]}-{precision}-{BUILDER}"
         if note.is_file():
@@ -49,15 +60,67 @@ class TrunkRoom:
                 return digest
             except ArtifactDamaged:
                 note.unlink()
-        model = base_model(base, cache=self._home / "cache", progress=self._say(f"fetching {base}"))
+        model = self.base(base)
         if base not in KNOWN:
             _try(model)
-        with self._store.draft() as folder:
-            build_trunk(model, folder, precision, self._say(f"building {base} ({precision})"))
-            digest = self._store.commit(folder, {"kind": "trunk", "base": model.name, "base_digest": model.digest})
+        digest = self.build(model, precision)
         with replacing(note) as file:
             file.write(digest.encode() + b"\n")
         return digest
+
+    def build(self, model: BaseModel, precision: str, encoder: str | None = None) -> str:
+        """Return the digest of the trunk built from a base model; `encoder` is the digest it is kept under, if any."""
+        from insource.training.encoder_graph import build_trunk
+
+        told = {"kind": "trunk", "base": model.name, "base_digest": model.digest}
+        with self._store.draft() as folder:
+            build_trunk(model, folder, precision, self._say(f"building {model.name} ({precision})"))
+            return self._store.commit(folder, told | ({"encoder": encoder} if encoder else {}))
+
+    def windowed(self, digest: str, windows: int) -> str:
+        """Return the digest of a trunk that reads up to so many windows of a text, and is the same otherwise."""
+        if windows == 1:
+            return digest
+        known = self._store.open(digest)
+        with self._store.draft() as folder:
+            for name in (MODEL_FILE, TOKENIZER_FILE):
+                shutil.copyfile(known.folder / name, folder / name)
+            info = replace(TrunkInfo.read(known.folder / INFO_FILE), windows=windows)
+            (folder / INFO_FILE).write_text(info.to_json(), "utf-8")
+            told = ("kind", "base", "base_digest", "encoder")
+            return self._store.commit(folder, {name: known.manifest[name] for name in told if name in known.manifest})
+
+    def keep(
+        self, like: BaseModel, tensors: Mapping[str, NDArray[np.float32]], name: str, **changed: object
+    ) -> tuple[str, BaseModel]:
+        """Keep an encoder's own weights as an artifact; return its digest, and the base model that it now is."""
+        with self._store.draft() as folder:
+            write_base(folder, like, tensors, name=name, **changed)
+            digest = self._store.commit(folder, {"kind": "encoder", "base": like.name, "base_digest": like.digest})
+        return digest, self.kept(digest)
+
+    def copied(self, base: BaseModel) -> BaseModel:
+        """Keep a base model that stands in a folder of its own as it is, and return it as it is kept."""
+        return self.keep(base, Weights.read(base.folder / WEIGHTS_FILE).used(), base.name)[1]
+
+    def kept(self, digest: str) -> BaseModel:
+        """Return the base model that is kept under a digest; raise ArtifactDamaged where there is none."""
+        artifact = self._store.open(digest)
+        if artifact.manifest["kind"] != "encoder":
+            raise ArtifactDamaged(
+                f"Artifact {digest} is a {artifact.manifest['kind']}; the weights of an encoder were expected. Train "
+                "the version again."
+            )
+        return from_folder(artifact.folder)
+
+    def encoder_of(self, trunk: str) -> str | None:
+        """Return the digest of the tuned encoder that a trunk was built from; None for a base model's own trunk."""
+        found = self._store.open(trunk).manifest.get("encoder")
+        return str(found) if found else None
+
+    def base(self, name: str) -> BaseModel:
+        """Return a base model by name or folder, fetched where it is not there yet; raises as `ensure`."""
+        return base_model(name, cache=self._home / "cache", progress=self._say(f"fetching {name}"))
 
     def get(self, digest: str) -> Trunk:
         """Return the loaded trunk of a digest."""

@@ -40,6 +40,14 @@ def trunk(tiny_base, tmp_path):
     return tmp_path / "trunk"
 
 
+def test_arrays_come_back_however_they_lay_in_memory(tmp_path):
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    given = {"turned": rows.T, "every other": rows[:, ::2], "number": np.array(3.0)}
+    write_arrays(tmp_path / "a.safetensors", given)
+    found = read_arrays(tmp_path / "a.safetensors")
+    assert all(np.array_equal(found[name], given[name]) and found[name].shape == given[name].shape for name in given)
+
+
 def test_arrays_come_back_as_written(arrays):
     found = read_arrays(arrays)
     assert found["x"].tolist() == [[0, 1, 2], [3, 4, 5]] and found["y"].shape == (0,)

@@ -14,6 +14,8 @@ from insource.inputs import InputSettings
 from insource.risk.scores import Scorer
 from insource.training.students.encoder_frozen import EncoderFrozenStudent
 from insource.training.students.linear import LinearStudent
+from insource.training.students.static import StaticStudent
+from insource.training.students.static_lexicon import Lexicon
 from insource.types import Message, Request
 
 TEXTS = ["my card was stolen", "card lost again", "where is my refund", "refund not here"] * 8
@@ -24,18 +26,22 @@ def asking(text, number=0):
     return Request(f"r{number}", (Message("user", text),))
 
 
-@pytest.fixture(params=["linear", "encoder-frozen"])
+@pytest.fixture(params=["linear", "static", "encoder-frozen"])
 def stored(request, tmp_path, tiny_trunk):
     space = learn_answers(ANSWERS)
     classes = np.array([space.index(space.normalise(answer)) for answer in ANSWERS])
-    linear = request.param == "linear"
-    student = LinearStudent() if linear else EncoderFrozenStudent(tiny_trunk, lambda texts, _: tiny_trunk.embed(texts))
+    student = {
+        "linear": LinearStudent,
+        "static": lambda: StaticStudent(Lexicon(("card", "refund"), (), np.eye(2, 4, dtype=np.float32))),
+        "encoder-frozen": lambda: EncoderFrozenStudent(tiny_trunk, lambda texts, _: tiny_trunk.embed(texts)),
+    }[request.param]()
+    alone = request.param in ("linear", "static")
     prepared, rows = student.prepare(TEXTS), np.arange(len(TEXTS))
     student.fit(prepared, rows, classes, 2)
     scorer = Scorer.fit(student.probabilities(prepared, rows), rows % 5 > 0)
     told = student.to_artifact(tmp_path)
     manifest = write_specialist(tmp_path, task="triage", family=request.param, model=told, scorer=scorer, answers=space,
-                                inputs=InputSettings(), trunk=None if linear else "0" * 64)  # fmt: skip
+                                inputs=InputSettings(), trunk=None if alone else "0" * 64)  # fmt: skip
     return tmp_path, json.loads(json.dumps(manifest))
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from insource.cascade.prefixes import Prefixes
 from insource.cascade.template import Template, Templates, fills, follows
-from insource.config.template import literals
+from insource.config.template import literals, user_contexts, user_literals
 from insource.errors import ConfigError
+from insource.types import Match, Task
 
 TICKETS = "You sort tickets for {company}. Answer with one of {labels}."
 
@@ -83,6 +84,22 @@ def test_a_template_that_is_none_is_refused_by_name(template, said):
 def test_the_parts_of_one():
     assert literals(TICKETS, "t") == ("You sort tickets for ", ". Answer with one of ", ".")
     assert literals('{a}: {{"x": 1}}{b}', "t") == ("", ': {"x": 1}', "")
+
+
+@pytest.mark.parametrize(
+    ("templates", "contexts"),
+    [
+        (("Source: {context}\nClaim: {text}",), (0,)),
+        (("Claim: {text}\nSource: {context}",), ()),
+        (("Claims: {text}",), ()),
+        (("Ask: {a}; see: {context}; {b}?", "Claims: {text}", "Source: {context}\nClaim: {text}"), (0, 1, -1)),
+        (("{{context}} {{{context}}} is {text}",), (0,)),
+    ],
+)
+def test_a_slot_named_context_is_seen_last(templates, contexts):
+    task = Task("t", Match(user_templates=templates))
+    assert user_contexts(task) == contexts
+    assert len(user_literals(task)) == len(templates)
 
 
 def filed(*templates):

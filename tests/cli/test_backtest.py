@@ -92,7 +92,7 @@ def test_a_target_the_data_cannot_certify_is_no_error(run, month):
         (("--budget", "1"), "--budget is 1; at least 2 upstream calls were expected"),
         (("--warmup", "0"), "--warmup is 0; at least 1 request was expected"),
         (("--warmup", "450"), "450 requests with text and reference; more than the shadow period of 450 were expected"),
-        (("--family", "svm"), "--family is 'svm'; one of auto, linear, two-tier, encoder-frozen was expected"),
+        (("--family", "svm"), "--family is 'svm'; one of auto, linear, static, two-tier, encoder-frozen was expected"),
         (("--target-risk", "0"), "--target-risk"),
         (("--audit-rate", "7"), "--audit-rate"),
         (("--price-in", "much"), "--price-in: upstreams.NAME.price_in is 'much'; an amount of at least 0"),

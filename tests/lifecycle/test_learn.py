@@ -16,7 +16,7 @@ from insource.store.columns import Feedback, Source
 from insource.store.ledger import Ledger
 from insource.store.ledger_reader import LedgerReader
 from insource.store.registry import Registry
-from insource.training.run import Recipe
+from insource.training.recipe import Recipe
 from insource.types import Audit, Content, Decision, Message, Outcome, Reason, Request, Settlement, Task
 from reliability.rehearsed import NOON
 

@@ -10,7 +10,8 @@ import pytest
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
 from insource.training.outcome import Trained
-from insource.training.run import Recipe, train
+from insource.training.recipe import Recipe
+from insource.training.run import train
 from insource.types import Example, Message, Request, Task
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -135,8 +135,8 @@ def test_progress_ends_at_the_last_step(tmp_path):
 
 
 def test_another_precision_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="int4"):
-        build_trunk(write_tiny_base(tmp_path / "base"), tmp_path / "trunk", "int4")
+    with pytest.raises(ValueError, match="int2"):
+        build_trunk(write_tiny_base(tmp_path / "base"), tmp_path / "trunk", "int2")
 
 
 def test_weights_under_a_bert_prefix_are_the_same_encoder(tmp_path):

@@ -12,7 +12,7 @@ from insource.training.trunks import TrunkRoom
 def test_an_unknown_family_is_refused_with_the_known_ones():
     assert [check_family(name) for name in CHOICES] == list(CHOICES)
     with pytest.raises(
-        UserError, match="--family is 'svm'; one of auto, linear, two-tier, encoder-frozen was expected"
+        UserError, match="--family is 'svm'; one of auto, linear, static, two-tier, encoder-frozen was expected"
     ):
         check_family("svm")
 

@@ -16,13 +16,16 @@ from insource.inputs import InputSettings
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
 from insource.training.develop import guards_of
-from insource.training.run import Recipe, _precision, _split, train
+from insource.training.recipe import Recipe
+from insource.training.run import _precision, train
 from insource.training.snapshot import read_snapshot, take_snapshot
+from insource.training.split_rows import split_rows
 from insource.types import Require, Stage, Task
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KEYS = {"task", "version", "family", "digest", "artifact", "rows", "skipped", "unlabelled", "textless", "outside",
-        "test", "calibration", "size_bytes", "latency_ms", "seconds", "why", "precision", "notes"}  # fmt: skip
+        "test", "calibration", "size_bytes", "latency_ms", "seconds", "why", "precision", "label_noise",
+        "notes"}  # fmt: skip
 MEASURED = ("seconds", "latency_ms", "artifact")
 
 
@@ -72,7 +75,7 @@ def test_strict_certifies_on_rows_that_were_not_learned_from(trained, examples, 
 
 def test_strict_scores_come_from_the_serving_backend(trained, examples, home):
     done = trained(examples(900, noise=0.02, told=0.25), method="strict")
-    split = _split(done.snapshot, Recipe("linear", "strict"), 900, 0)
+    split = split_rows(done.snapshot, Recipe("linear", "strict"), 900, 0)
     specialist = served(home, done.version)
     answered = specialist.answer_texts([done.snapshot.texts[row] for row in split.calibrate])
     accepted = [score >= done.version.calibration.threshold for _, score in answered]
@@ -136,7 +139,7 @@ def test_labels_that_occur_once_are_learned_and_told(trained, examples, tickets)
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        ({"family": "svm"}, "--family is 'svm'; one of auto, linear, two-tier, encoder-frozen was expected"),
+        ({"family": "svm"}, "is 'svm'; one of auto, linear, static, two-tier, encoder-frozen, encoder was expected"),
         ({"method": "guess"}, "The method is 'guess'; one of cross-fit, strict, none was expected"),
         ({"family": "auto", "method": "none"}, "--no-certify measures nothing to choose by; name a --family beside it"),
     ],
@@ -208,7 +211,7 @@ def test_only_rows_to_learn_from_choose_the_precision(examples):
     """The rows that certify and test have no say in what is trained."""
     snapshot = take_snapshot(examples(200), InputSettings())
     recipe = Recipe("encoder-frozen", "strict")
-    split = _split(snapshot, recipe, 200, 0)
+    split = split_rows(snapshot, recipe, 200, 0)
     shown = []
 
     class Watching:

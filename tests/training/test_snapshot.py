@@ -9,8 +9,9 @@ import pytest
 
 from insource.errors import DataError, OpenEndedAnswers
 from insource.inputs import InputSettings
-from insource.training.snapshot import read_snapshot, take_snapshot
-from insource.types import Example, Message, Request
+from insource.traffic import read
+from insource.training.snapshot import inputs_of, read_snapshot, take_snapshot
+from insource.types import Example, Match, Message, Request, Task
 
 SETTINGS = InputSettings()
 
@@ -25,6 +26,17 @@ def test_rows_keep_order_and_repeats(examples):
     assert snapshot.texts[12:] == snapshot.texts[:4]
     assert snapshot.groups[12:].tolist() == [0, 1, 2, 3]
     assert [snapshot.answers.answers[number] for number in snapshot.classes[:2]] == ["no", "yes"]
+
+
+def test_a_pair_of_a_file_and_the_same_in_a_prompt_are_one_text(write_traffic):
+    """What teaches and what a client sends: whichever way round its prompt has them."""
+    (line,) = read(
+        write_traffic([{"text": "It was repaid.", "context": "The loan\nis open.", "answer": "no"}])
+    ).examples
+    for template in ("Is it so? {text} See: {context}", "Given: {context} Is it so? {text}"):
+        prompt = template.format(text="It was repaid.", context="The loan\nis open.")
+        inputs = inputs_of(Task("check", Match(user_templates=(template,))))
+        assert inputs.text_of_user(prompt) == inputs.text_of(line.request) == "It was repaid.\nThe loan\nis open."
 
 
 def test_what_is_left_out_is_counted(examples):

@@ -58,9 +58,13 @@ class EncoderFrozenStudent:
             max_iterations=MOST_ITERATIONS,
             start=turn.into(start.weights_, start.bias_) if start is not None else None,
         )
+        return self.take(prepared, rows, classes, *turn.back(weights, bias))
+
+    def take(self, prepared: Vectors, rows: Rows, classes: Classes, weights: Vectors, bias: Vectors) -> Self:
+        """Take a head (D, K) and (K,) as learned from rows, and remember those that explanations may name."""
         self.weights_: Vectors
         self.bias_: Vectors
-        self.weights_, self.bias_ = turn.back(weights, bias)
+        self.weights_, self.bias_ = weights, bias
         kept = np.linspace(0, len(rows) - 1, min(len(rows), KEPT_NEIGHBOURS)).astype(np.intp)
         sentences = prepared[rows[kept], -(self.trunk.dimension // self.trunk.blocks) :]
         scaled = np.clip(np.rint(sentences * 127.0), -127, 127).astype(np.int8)
@@ -84,4 +88,5 @@ class EncoderFrozenStudent:
     def to_artifact(self, folder: Path) -> dict[str, Any]:
         """Write `head.safetensors`."""
         self.engine().save(folder)
-        return {"base": self.trunk.info.base, "dimension": self.trunk.dimension, "strength": self.strength_}
+        told = {"base": self.trunk.info.base, "dimension": self.trunk.dimension}
+        return told | ({"strength": self.strength_} if hasattr(self, "strength_") else {})
