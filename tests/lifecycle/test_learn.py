@@ -272,4 +272,6 @@ def test_while_suspended_it_learns_from_as_many_as_can_certify(filled):
     found = home.school().learn(TASK, Recipe("linear"))
     assert (found.evidence, found.also) == (80, 400)
     again = home.school().learn(TASK, Recipe("linear"))
-    assert again == NotYet("0 new references of 80 since the last suspension or re-certification; at least 16 were expected")
+    assert again == NotYet(
+        "0 new references of 80 since the last suspension or re-certification; at least 16 were expected"
+    )
