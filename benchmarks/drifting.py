@@ -44,6 +44,10 @@ class Rows:
         """Return the rows at these places."""
         return Rows(self.scores[where], self.answers[where], self.references[where])
 
+    def and_then(self, more: Rows) -> Rows:
+        """Return these rows with others behind."""
+        return Rows(*(np.append(a, b) for a, b in zip(_columns(self), _columns(more), strict=True)))
+
 
 @dataclass(frozen=True)
 class Drifting:
@@ -65,17 +69,20 @@ class Drifting:
 
     def risk(self) -> tuple[float, float]:
         """Return the true risk before the shift and after it."""
-        kept, wrong = zip(
-            *((self._accepted(rows), self._wrong(rows)) for rows in (self.before, self.after)), strict=True
-        )
-        mixed = [(1 - self.share) * old + self.share * new for old, new in (kept, wrong)]
-        return wrong[0] / kept[0], mixed[1] / mixed[0]
+        before = self._wrong(self.before, self.threshold) / self._accepted(self.before, self.threshold)
+        return before, self.shifted_to(self.threshold)[1]
 
-    def _accepted(self, rows: Rows) -> float:
-        return float((rows.scores >= self.threshold).mean())
+    def shifted_to(self, threshold: float) -> tuple[float, float]:
+        """Return the true coverage and risk of a threshold after the shift."""
+        parts = ((1 - self.share, self.before), (self.share, self.after))
+        kept = sum(share * self._accepted(rows, threshold) for share, rows in parts)
+        return kept, sum(share * self._wrong(rows, threshold) for share, rows in parts) / kept
 
-    def _wrong(self, rows: Rows) -> float:
-        return float(((rows.scores >= self.threshold) & (rows.answers != rows.references)).mean())
+    def _accepted(self, rows: Rows, threshold: float) -> float:
+        return float((rows.scores >= threshold).mean())
+
+    def _wrong(self, rows: Rows, threshold: float) -> float:
+        return float(((rows.scores >= threshold) & (rows.answers != rows.references)).mean())
 
 
 def late_class(data: Path, home: Path, name: str, rank: int) -> Drifting | None:
@@ -112,7 +119,7 @@ def _build(data: Path, home: Path, name: str, kind: str, hidden: int | None = No
         before, after = (Rows(*(found[f"{which}_{each}"] for each in ("s", "a", "r"))) for which in ("old", "new"))
         threshold, n_answers = float(found["threshold"]), int(found["n"])
     drifting = Drifting(f"{name} {kind}", threshold, n_answers, before, after, 0.3 if hidden is None else 0.1)
-    return drifting if drifting._accepted(before) >= LEAST_COVERAGE else None
+    return drifting if drifting._accepted(before, threshold) >= LEAST_COVERAGE else None
 
 
 def _scored(data: Path, name: str, hidden: int | None) -> dict[str, NDArray[np.generic] | float | int]:

@@ -146,9 +146,17 @@ def ledger_schema() -> str:
 
 def registry_schema() -> str:
     """Return the registry's tables."""
-    from insource.store.registry_schema import DOUBTS, OUTBOX, PURCHASES, REGISTRY_TABLES, REVIEW_TABLES, STAGES
+    from insource.store.registry_schema import (
+        DOUBTS,
+        OUTBOX,
+        PURCHASES,
+        RECERTIFICATIONS,
+        REGISTRY_TABLES,
+        REVIEW_TABLES,
+        STAGES,
+    )
 
-    return _sql(REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX, DOUBTS, PURCHASES)
+    return _sql(REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX, DOUBTS, PURCHASES, RECERTIFICATIONS)
 
 
 def _sql(*steps: str) -> str:

@@ -108,7 +108,7 @@ def lifecycle_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-NEWS = frozenset({"made way", "suspended", "resumed", "doubted", "doubt ended", "not learned"})
+NEWS = frozenset({"made way", "suspended", "resumed", "doubted", "certified anew", "doubt ended", "not learned"})
 
 
 def _back(event: Mapping[str, Any]) -> bool:

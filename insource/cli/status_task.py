@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from insource.lifecycle.evidence import Evidence
     from insource.lifecycle.steward import Verdict
     from insource.lifecycle.watched import Share
+    from insource.store.recertifications import Recertified
     from insource.store.registry import Registry
 
 
@@ -72,6 +73,7 @@ def told(verdict: Verdict, space: AnswerSpace | None = None) -> dict[str, Any]:
         "doubted": None if doubt is None
         else {"since": doubt.time, "who": doubt.who, "why": doubt.why, "version": doubt.version,
               "kinds": list(doubt.kinds), "row": doubt.row},
+        "recertified": _recertified(standing.recertified),
         "next": kinds.get(type(step)),
         "to": {"stage": step.to.value, "share": step.share} if isinstance(step, Step) else None,
         "reasons": list(step.reasons) if isinstance(step, Hold) else [step.why] if step is not None else [],
@@ -84,6 +86,15 @@ def told(verdict: Verdict, space: AnswerSpace | None = None) -> dict[str, Any]:
         "crossed": list(watch.crossed) if watch else [],
         "audits": watch.audits if watch else 0,
     }  # fmt: skip
+
+
+def _recertified(raised: Recertified | None) -> dict[str, Any] | None:
+    if raised is None:
+        return None
+    found = raised.calibration
+    return {"since": raised.time, "who": raised.who, "why": raised.why, "version": raised.version,
+            "before": raised.before, "threshold": found.threshold, "audits": found.rows, "coverage": found.coverage,
+            "row": raised.since}  # fmt: skip
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
@@ -119,6 +130,10 @@ def lines(found: Mapping[str, Any], audits_per_request: float | None = None) -> 
     if suspended := found.get("suspended"):
         yield printable(f"  suspended by {suspended['who']} since {suspended['since']:%Y-%m-%d %H:%M} UTC: "
                         f"{suspended['why']}")  # fmt: skip
+    if raised := found.get("recertified"):
+        yield (f"  threshold raised from {raised['before']:.4f} to {raised['threshold']:.4f} on {raised['audits']:,} "
+               f"audits, certified coverage {percent(raised['coverage'])} ({raised['since']:%Y-%m-%d %H:%M} UTC)"
+               )  # fmt: skip
     if (risk := found.get("risk")) is not None and risk["rows"]:
         yield f"  risk of the active version: {_told(risk)}, target {percent(risk['limit'])}"
     for answer, guard in (found.get("guards") or {}).items():

@@ -23,6 +23,7 @@ from insource.gateway.spans import NO_SPANS, Spans
 from insource.policy.sensitivity import Check
 from insource.store.doubts import KeptWatch
 from insource.store.ledger_reader import LedgerReader
+from insource.store.recertifications import Recertified
 from insource.store.reviews import Review
 from insource.store.stages import Proposal
 from insource.store.writer import LedgerWriter
@@ -72,6 +73,10 @@ class Rollout(Protocol):
 
     def kept_watch(self, task: str) -> KeptWatch | None:
         """What was watched of the version that serves."""
+        ...
+
+    def recertified(self, task: str, version: int | None = None) -> Recertified | None:
+        """The last time that a version's threshold was raised."""
         ...
 
 

@@ -43,7 +43,8 @@ class Standing:
     @property
     def key(self) -> tuple[object, ...]:
         """What tells one stack from another."""
-        placed = [version and (identity(version), version.stage, version.share) for version in self.versions]
+        placed = [version and (identity(version), version.stage, version.share, version.calibration)
+                  for version in self.versions]  # fmt: skip
         return (self.suspended, self.doubted, *placed)
 
     def identities(self) -> Iterator[Identity]:

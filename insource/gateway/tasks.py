@@ -10,6 +10,7 @@ from typing import Any
 
 from insource.gateway.parts import Registry
 from insource.store.doubts import KeptWatch
+from insource.store.recertifications import Recertified
 from insource.types import SpecialistVersion, Task
 
 
@@ -19,6 +20,7 @@ def told_task(registry: Registry, task: Task, now: datetime) -> dict[str, Any]:
     active, trial = registry.active(task.name), registry.trial(task.name)
     suspension, proposal = registry.suspension(task.name), registry.proposal(task.name)
     doubt, kept = registry.doubt(task.name), registry.kept_watch(task.name)
+    raised = registry.recertified(task.name, active.version) if active is not None else None
     ahead = trial or active or (versions[-1] if versions else None)
     return {
         "name": task.name,
@@ -41,6 +43,7 @@ def told_task(registry: Registry, task: Task, now: datetime) -> dict[str, Any]:
             "who": doubt.who,
             "why": doubt.why,
         },
+        "recertified": None if raised is None else _told_raised(raised),
         "drift": _told_drift(kept, active),
         "proposal": None
         if proposal is None
@@ -62,6 +65,21 @@ def _told_drift(kept: KeptWatch | None, active: SpecialistVersion | None) -> dic
     if kept is None or active is None or kept.told.get("version") != active.version:
         return None
     return {"row": kept.row, "at": kept.time.isoformat(), **kept.told}
+
+
+def _told_raised(raised: Recertified) -> dict[str, Any]:
+    """Return how the active version was certified anew, after the doubt that raised its threshold."""
+    return {
+        "version": raised.version,
+        "since": raised.time.isoformat(),
+        "before": raised.before,
+        "threshold": raised.calibration.threshold,
+        "audits": raised.calibration.rows,
+        "coverage": raised.calibration.coverage,
+        "row": raised.since,
+        "who": raised.who,
+        "why": raised.why,
+    }
 
 
 def _told_version(version: SpecialistVersion) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from insource.risk.drift import Figures, Kind, Standing
 from insource.risk.drift_by_answer import AnswerScoreFigures
 from insource.risk.drift_risk import RiskFigures
 from insource.risk.drift_scores import ScoreFigures
+from insource.types import Calibration
 
 WORDS = {
     Kind.RISK: "risk",
@@ -67,6 +68,15 @@ def why_ended(watch: Watch) -> str:
     return (
         f"no harm was shown: {seen}; so far {drift.cleared:,} doubts ended with the risk shown to be under the target, "
         f"{drift.lapsed:,} undecided"
+    )
+
+
+def why_raised(before: float, found: Calibration) -> str:
+    """Return the reason of a re-certification, in a sentence."""
+    bound = "" if found.risk_upper_bound is None else f", risk at most {found.risk_upper_bound:.1%}"
+    return (
+        f"threshold raised from {before:.4f} to {found.threshold or 0.0:.4f} on {found.rows:,} audits since the doubt "
+        f"began: certified coverage {found.coverage:.1%}, {found.errors:,} of {found.accepted:,} wrong{bound}"
     )
 
 

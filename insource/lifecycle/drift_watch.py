@@ -13,7 +13,9 @@ from typing import Any
 from insource.risk.drift import DECIDES, Drift, DriftMonitor, Standing
 from insource.risk.drift_answers import FEWEST
 from insource.risk.drift_reference import Reference
+from insource.risk.recertify import Certified
 from insource.store.signals import Signal
+from insource.types import Calibration
 
 BEGINNING, WINDOW = 300, 1_000
 """Requests after which a version is compared with its first ones: with few at the beginning, then once with enough."""
@@ -64,9 +66,15 @@ class DriftWatch:
     their order alone, not on how many are read at once.
     """
 
-    def __init__(self, version: int, target_risk: float, confidence_level: float, *, outside: float) -> None:
-        """Begin; of the references at most the share `outside` may lie outside the closed set."""
+    def __init__(
+        self, version: int, target_risk: float, confidence_level: float, *, outside: float, certified: Certified | None
+    ) -> None:
+        """Begin; of the references at most the share `outside` may lie outside the closed set.
+
+        With what is `certified`, a doubt may find a higher threshold.
+        """
         self._version, self._target, self._level, self._outside = version, target_risk, confidence_level, outside
+        self._certified = certified
         self._monitor = self._begun(Reference())
         self._reference: Reference | None = None
         self._window: Rows | None = Rows()
@@ -89,10 +97,17 @@ class DriftWatch:
             self._window.take(signal)
             self._fill(self._window)
 
-    def audit(self, *, wrong: bool | None, outside: bool | None) -> None:
-        """Take one audit: whether an answer that would be accepted is wrong, and a reference outside the closed set."""
+    def audit(self, *, wrong: bool | None, outside: bool | None, scored: tuple[float, bool, str] | None = None) -> None:
+        """Take one audit: whether an answer that would be accepted is wrong, and a reference outside the closed set.
+
+        Where it was `scored`, accepted or not: the score, whether the answer differs, and the reference.
+        """
         self.flush()
-        self._monitor.audits(wrong=[] if wrong is None else [wrong], outside=[] if outside is None else [outside])
+        score, differs, reference = ([], [], []) if scored is None else ([each] for each in scored)
+        self._monitor.audits(
+            wrong=[] if wrong is None else [wrong], outside=[] if outside is None else [outside],
+            scores=score, differs=differs, references=reference,
+        )  # fmt: skip
 
     def flush(self) -> None:
         """Have all that was taken looked at."""
@@ -106,6 +121,16 @@ class DriftWatch:
     def standing(self) -> Standing:
         """What follows from what was looked at."""
         return self._monitor.standing
+
+    @property
+    def raised(self) -> Calibration | None:
+        """The certificate of a higher threshold that a doubt found."""
+        return self._monitor.raised
+
+    @property
+    def doubts(self) -> int:
+        """The version's doubts that are over."""
+        return self._monitor.doubts
 
     @property
     def window(self) -> int:
@@ -137,7 +162,9 @@ class DriftWatch:
         self._rows, self._seen = Rows(), state["seen"]
 
     def _begun(self, reference: Reference) -> DriftMonitor:
-        return DriftMonitor(self._target, reference, outside=self._outside, confidence_level=self._level)
+        return DriftMonitor(
+            self._target, reference, outside=self._outside, confidence_level=self._level, certified=self._certified
+        )
 
     def _fill(self, window: Rows) -> None:
         """Compare with the window where it has just become large enough; a doubt meanwhile keeps the smaller one."""

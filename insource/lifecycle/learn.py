@@ -20,6 +20,7 @@ from insource.lifecycle.schedule import GROWTH
 from insource.lifecycle.watching import Start
 from insource.risk.bounds import rows_needed
 from insource.store.artifacts import ArtifactStore
+from insource.store.recertifications import Recertified
 from insource.training.outcome import Trained
 from insource.training.recipe import Recipe
 from insource.training.run import train
@@ -87,7 +88,7 @@ class School:
         lessons = self._lessons(task)
         since = learned_to(before)
         new = [lesson for lesson in lessons if lesson.seq > since]
-        after = evidence_begins(self._registry.acts(task.name), lessons)
+        after = evidence_begins(self._registry.acts(task.name), lessons, self._registry.recertified(task.name))
         if not anyway and (lacking := lacking_for(task, lessons, new, after)) is not None:
             return NotYet(lacking)
         strange = 0
@@ -155,12 +156,17 @@ def learned_to(version: SpecialistVersion | None) -> int:
     return int(told["to"]) if told else 0
 
 
-def evidence_begins(acts: Sequence[Any], lessons: Sequence[Lesson]) -> int:
-    """Return the row of the ledger after which references certify: that of the task's last suspension, 0 without one.
+def evidence_begins(acts: Sequence[Any], lessons: Sequence[Lesson], recertified: Recertified | None = None) -> int:
+    """Return the row of the ledger after which references certify: that of the task's last suspension, or of the doubt
+    that a version was last `recertified` in, whichever is later; 0 without either.
 
     Lifting it changes nothing about that: what was seen before is about the world as it was. `acts` are the task's,
     oldest first; the row is known by the act's word, else by the time of the lessons.
     """
+    return max(_suspended_at(acts, lessons), 0 if recertified is None else recertified.since)
+
+
+def _suspended_at(acts: Sequence[Any], lessons: Sequence[Lesson]) -> int:
     last = next((act for act in reversed(acts) if act.what == "suspend"), None)
     if last is None:
         return 0
@@ -176,7 +182,10 @@ def lacking_for(task: Task, lessons: Sequence[Lesson], new: Sequence[Lesson], af
     if after:
         wanted = rows_needed(task.target_risk, task.confidence_level)
         lessons = [lesson for lesson in lessons if lesson.unbiased and lesson.seq > after]
-        new, told = [lesson for lesson in new if lesson.unbiased and lesson.seq > after], " since the suspension"
+        new, told = (
+            [lesson for lesson in new if lesson.unbiased and lesson.seq > after],
+            " since the last suspension or re-certification",
+        )
         if len(lessons) < wanted:
             return f"{len(lessons):,} of {wanted:,} unbiased references{told}"
     wanted = max(round(len(lessons) * (1.0 - 1.0 / GROWTH)), 1)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from insource.lifecycle.drift_watch import DriftWatch
-from insource.lifecycle.evidence import FAILURES, REMEMBERED, Row, accepts
+from insource.lifecycle.evidence import FAILURES, REMEMBERED, Row, accepts, usable
 from insource.lifecycle.watched import Counted, Share, Watched, testable
 from insource.risk.drift import Drift, Kind, Standing
 from insource.risk.drift_risk import RiskFigures
+from insource.risk.recertify import Certified
 from insource.store.signals import Signal
-from insource.types import Reason, Stage, Task
+from insource.types import Calibration, Reason, Stage, Task
 
 OUTSIDE = 0.05
 """The share of references that may lie outside the task's closed set: rare answers that training never saw do, and the
@@ -50,13 +51,17 @@ class Monitors:
     Every audit of the version counts, whichever arm of a canary answered: it is what the version would accept that the
     promise is about. Risk and form cross as `risk.drift` has it, guards beside it, each by what it has seen lately; the
     sequences over all that was seen are for what lifts a suspension.
+
+    Where it is known what is `certified`, a doubt may find a higher threshold (`raised`); then nothing more is counted.
     """
 
-    def __init__(self, task: Task, version: int) -> None:
+    def __init__(self, task: Task, version: int, certified: Certified | None = None) -> None:
         self.version = version
         self.task = task
+        self._certified = certified
         level = task.confidence_level
-        self._drift = DriftWatch(version, testable(task.target_risk), level, outside=OUTSIDE)
+        self._drift = DriftWatch(version, testable(task.target_risk), level, outside=OUTSIDE,
+                                 certified=certified)  # fmt: skip
         self._risk, self._outside = Counted(task.target_risk, level), Counted(OUTSIDE, level)
         self._guards = {answer: Watched(limit, level, changes=True) for answer, limit in task.guard.items()}
         self._seen: dict[str, None] = {}
@@ -71,16 +76,20 @@ class Monitors:
         audit = row.audit
         if audit.version != self.version or audit.stage not in (Stage.ACTIVE, None) or audit.request_id in self._seen:
             return
+        if self.raised is not None:
+            return
         self._seen[audit.request_id] = None
         if len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
         self._audits += 1
-        outside, wrong = outside_of(row), None
+        outside, wrong, scored = outside_of(row), None, None
         if outside is not None:
             self._outside.take(outside)
         if audit.agrees is not None:
             wrong = self._compared(row, agrees=audit.agrees)
-        self._drift.audit(wrong=wrong, outside=outside)
+            if audit.score is not None and usable(audit.score):
+                scored = audit.score, not audit.agrees, row.label or ""
+        self._drift.audit(wrong=wrong, outside=outside, scored=scored)
 
     def flush(self) -> None:
         """Have all that was taken looked at."""
@@ -95,6 +104,16 @@ class Monitors:
     def doubted(self) -> bool:
         """Whether something drifted of which it is not known yet whether it does harm."""
         return self._drift.standing is Standing.DOUBT
+
+    @property
+    def raised(self) -> Calibration | None:
+        """The certificate of a higher threshold that a doubt found."""
+        return self._drift.raised
+
+    @property
+    def doubts(self) -> int:
+        """The version's doubts so far, the one that stands included."""
+        return self._drift.doubts + self.doubted
 
     @property
     def recertified(self) -> bool:
@@ -148,13 +167,17 @@ class Monitors:
     def _compared(self, row: Row, *, agrees: bool) -> bool | None:
         """Count an audit with a reference, and return whether it was wrong, None for what would not be accepted."""
         self._scored += 1
-        accepted = accepts(row.audit)
+        accepted = accepts(row.audit) and not self._below(row.audit.score)
         self._accepts += accepted
         if accepted:
             self._risk.take(not agrees)
         if row.label in self._guards:
             self._guards[row.label].take(accepted and not agrees)
         return not agrees if accepted else None
+
+    def _below(self, score: float | None) -> bool:
+        """Say whether a score lies below the threshold now: one decided before that was raised may come after."""
+        return self._certified is not None and score is not None and score < self._certified.threshold
 
 
 def outside_of(row: Row) -> bool | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from insource.lifecycle import watching
 from insource.store.doubts import KeptWatch
+from insource.store.recertifications import Recertified
 from insource.types import Doubt, SpecialistVersion, Stage, Suspension
 
 
@@ -40,6 +41,10 @@ class Registry(watching.Registry, Protocol):
 
     def raise_doubt(self, doubt: Doubt, *, quiet: bool = False) -> Doubt:
         """Have all requests of the task audited from now on; raise StageConflict where another version is active."""
+        ...
+
+    def recertify(self, told: Recertified) -> None:
+        """Have the active version serve at a higher threshold, and end the doubt about it."""
         ...
 
     def end_doubt(self, doubt: Doubt, who: str, why: str, now: datetime, *, quiet: bool = False) -> bool:

@@ -34,7 +34,10 @@ BATCH = 50
 """Requests after which the steward looks at the latest; a verdict takes effect on the next ones."""
 LOOK = 200
 """Requests after which the learner looks whether training is worth it."""
-WORDS = {"suspend": "suspended", "resume": "resumed", "doubt": "doubted", "end doubt": "doubt ended"}
+WORDS = {
+    "suspend": "suspended", "resume": "resumed", "doubt": "doubted", "re-certify": "certified anew",
+    "end doubt": "doubt ended",
+}  # fmt: skip
 """Acts that are no moves, and what they make of the task."""
 MADE_WAY = "made way"
 """What became of a trial that was retired for a candidate which certifies much more."""
@@ -57,8 +60,8 @@ class RehearsalPlan:
 class Event:
     """Something that happened to a version or the task before request `at`; `what` is a stage or one of these words.
 
-    "trained", "made way", "not learned", "suspended", "resumed", "doubted", "doubt ended"; `version` is None
-    where it is about the task.
+    "trained", "made way", "not learned", "suspended", "resumed", "doubted", "certified anew", "doubt ended"; `version`
+    is None where it is about the task.
     """
 
     at: int

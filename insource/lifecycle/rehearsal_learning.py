@@ -87,7 +87,7 @@ class RehearsalSchool:
         task = self._task
         before = next(reversed(self._registry.versions(task.name)), None)
         new = [lesson for lesson in lessons if lesson.seq > learned_to(before)]
-        after = evidence_begins(self._registry.acts(task.name), lessons)
+        after = evidence_begins(self._registry.acts(task.name), lessons, self._registry.recertified(task.name))
         if lacking_for(task, lessons, new, after) is not None:
             return None
         known = list(lessons)

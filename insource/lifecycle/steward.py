@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from insource.errors import StoreError, UserError
-from insource.lifecycle.drift_told import SUSPICION, doubted_kinds, told_drift, why_doubted, why_ended
+from insource.lifecycle.drift_told import (
+    SUSPICION,
+    doubted_kinds,
+    told_drift,
+    why_doubted,
+    why_ended,
+    why_raised,
+)
 from insource.lifecycle.evidence import Evidence
 from insource.lifecycle.monitors import Watch
 from insource.lifecycle.reading import Reading
@@ -21,7 +28,8 @@ from insource.lifecycle.registry import Registry
 from insource.lifecycle.rollout import Back, Hold, Rollout, State, Step
 from insource.lifecycle.watching import STEWARD, Standing, Start, TaskWatch, marked, standing_of
 from insource.store.doubts import KeptWatch
-from insource.types import Doubt, Mode, SpecialistVersion, Stage, Task
+from insource.store.recertifications import Recertified
+from insource.types import Calibration, Doubt, Mode, SpecialistVersion, Stage, Task
 
 POLL_SECONDS = 0.25
 LONGEST_PAUSE = 1.0
@@ -150,11 +158,27 @@ class Steward:
             self._registry.suspend(name, STEWARD, why, self._now())
             _LOG.warning("task %s is suspended: %s", name, why)
             return True
+        if suspension is None and monitors.raised is not None:
+            return self._raise_threshold(watch, monitors.raised, monitors.doubts)
         if suspension is not None and suspension.who == STEWARD and monitors.recertified:
             risk = monitors.watch().risk
             told = f"re-certified since the suspension: {risk.count:,} wrong of {risk.rows:,}, at most {risk.upper:.1%}"
             return self._registry.resume(name, STEWARD, marked(told, watch.read_to), self._now())
         return False
+
+    def _raise_threshold(self, watch: TaskWatch, found: Calibration, doubts: int) -> bool:
+        """Have the active version go on at the higher threshold that a doubt found; what watches it begins anew."""
+        standing, row = watch.standing, watch.read_to or 0
+        active, certified, doubt = standing.active, standing.certified, standing.doubt
+        if active is None or certified is None:
+            return False
+        why = marked(why_raised(certified.threshold, found), row)
+        since = row if doubt is None else doubt.row
+        with suppress(UserError):  # StageConflict: the next turn sees what stands
+            self._registry.recertify(Recertified(active.task, active.version, self._now(), certified.threshold, found,
+                                                 doubts, since, STEWARD, why))  # fmt: skip
+            _LOG.warning("%s is certified anew: %s", active.name, why)
+        return True
 
     def _doubt(self, watch: TaskWatch) -> bool:
         """Have every request audited while something is in doubt, and no longer."""

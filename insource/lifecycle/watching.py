@@ -16,7 +16,9 @@ from typing import Any, Protocol
 from insource.lifecycle.evidence import TRIAL, Evidence, Fold, Row
 from insource.lifecycle.monitors import Monitors
 from insource.lifecycle.reading import Reading
+from insource.risk.recertify import Certified
 from insource.store.doubts import KeptWatch
+from insource.store.recertifications import Recertified
 from insource.store.signals import Signal
 from insource.types import Doubt, Move, SpecialistVersion, Stage, Suspension, Task
 
@@ -54,6 +56,10 @@ class Registry(Protocol):
 
     def kept_watch(self, task: str) -> KeptWatch | None:
         """Return what was kept of watching the task."""
+        ...
+
+    def recertified(self, task: str, version: int | None = None) -> Recertified | None:
+        """Return the last re-certification of the version."""
         ...
 
     def moves(self, task: str | None = None, *, after: int = 0) -> tuple[Move, ...]:
@@ -94,6 +100,17 @@ class Standing:
     trial_starts: tuple[Start, ...] = ()
     active_starts: tuple[Start, ...] = ()
     doubt: Doubt | None = None
+    recertified: Recertified | None = None
+
+    @property
+    def certified(self) -> Certified | None:
+        """What the active version accepts by, None where it accepts nothing: it is never certified anew then."""
+        incumbent = self.incumbent
+        if incumbent is None or self.suspension is not None or incumbent.calibration is None:
+            return None
+        threshold = incumbent.calibration.threshold
+        doubts = 0 if self.recertified is None else self.recertified.doubts
+        return None if threshold is None else Certified(threshold, self.task.guard, doubts)
 
     @property
     def incumbent(self) -> SpecialistVersion | None:
@@ -124,6 +141,8 @@ def standing_of(registry: Registry, task: Task) -> Standing:
     resumed = [Start.of(act.who, act.detail, act.time) for act in acts if act.what == "resume"][-1:]
     tried = max((move.version for move in moves if move.stage in (*TRIAL, Stage.ACTIVE)), default=0)
     newest = max(tried, active.version if active else 0, trial.version if trial else 0)
+    raised = registry.recertified(task.name, active.version) if active else None
+    anew = () if raised is None else (Start.of(raised.who, raised.why, raised.time),)
     waiting = [version for version in registry.versions(task.name) if version.stage is Stage.CANDIDATE]
     return Standing(
         task=task,
@@ -132,8 +151,9 @@ def standing_of(registry: Registry, task: Task) -> Standing:
         candidate=next((version for version in reversed(waiting) if version.version > newest), None),
         suspension=registry.suspension(task.name),
         trial_starts=(*_entered(moves, trial, TRIAL), *suspended),
-        active_starts=(*_entered(moves, active, (Stage.ACTIVE,)), *suspended, *resumed),
+        active_starts=(*_entered(moves, active, (Stage.ACTIVE,)), *suspended, *resumed, *anew),
         doubt=registry.doubt(task.name),
+        recertified=raised,
     )
 
 
@@ -156,12 +176,12 @@ class TaskWatch:
         task, trial, active = standing.task, standing.trial, standing.active
         incumbent = standing.incumbent if standing.suspension is None else None
         self.fold = Fold(task, trial.version, incumbent.version if incumbent else None) if trial else None
-        self.monitors = Monitors(task, active.version) if active else None
+        self.monitors = Monitors(task, active.version, standing.certified) if active else None
         self.audits = self._unkept = self._looks = 0
         self._marks: tuple[bool, bool] | None = None
         starts = standing.active_starts
         if self.monitors is not None and kept is not None and kept.basis == standing.watched:
-            self.monitors, starts = _restored(self.monitors, kept, starts)
+            self.monitors, starts = _restored(self.monitors, kept, starts, standing.certified)
         self._trial_starts = [_Begun(start, noticed or {}) for start in standing.trial_starts]
         self._active_starts = [_Begun(start, noticed or {}) for start in starts]
         self.position = min(self._first(self._trial_starts, trial), self._first(self._active_starts, active))
@@ -251,14 +271,16 @@ def _passed(starts: list[_Begun], row: Row | Signal) -> bool:
     return all([begun.passed(row) for begun in starts])
 
 
-def _restored(monitors: Monitors, kept: KeptWatch, starts: tuple[Start, ...]) -> tuple[Monitors, tuple[Start, ...]]:
+def _restored(
+    monitors: Monitors, kept: KeptWatch, starts: tuple[Start, ...], certified: Certified | None
+) -> tuple[Monitors, tuple[Start, ...]]:
     """Return the monitors as they were kept and where they go on; a state that cannot be read is no state."""
     version, task = monitors.version, monitors.task
     try:
         monitors.restore(kept.state)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         _LOG.error("what was watched of %s@%s cannot be read (%s); it is watched anew", task.name, version, error)
-        return Monitors(task, version), starts
+        return Monitors(task, version, certified), starts
     return monitors, (Start(kept.row),)
 
 

@@ -20,7 +20,8 @@ from insource.risk.drift_by_answer import AnswerScoreFigures, ScoreDriftByAnswer
 from insource.risk.drift_reference import Reference
 from insource.risk.drift_risk import RiskDrift, RiskFigures
 from insource.risk.drift_scores import ScoreDrift, ScoreFigures
-from insource.risk.mean_sequence import ShareSequence
+from insource.risk.recertify import Certified, DoubtAudits
+from insource.types import Calibration
 
 AVERAGE_RUN_LENGTH = 200_000
 """Requests for each false alarm, all kinds together: half of what promise C7 allows."""
@@ -29,8 +30,6 @@ AUDITED = 0.2
 OUTSIDE = 0.05
 SUSPICION = 200
 """Audited outcomes at the limit between two suspicions: the risk's own evidence raises doubt long before it decides."""
-PATIENCE = 20.0
-"""Evidence, in natural logs, that a doubt waits for; about 15 cross. See `patience`."""
 
 
 class Kind(StrEnum):
@@ -70,7 +69,7 @@ class Drift:
 
     In doubt over anything but the risk itself, `audits` accepted audits were seen since it began, `share` of them
     wrong; otherwise 0 and None. Of such doubts so far, `cleared` ended with the risk shown to be under the target,
-    `lapsed` with neither that nor a crossing (see `patience`).
+    `lapsed` with neither that nor a crossing (see `recertify.patience`).
     """
 
     standing: Standing
@@ -92,10 +91,12 @@ class DriftMonitor:
     risk is shown to be under its target, or until so many audits passed (`patience`) that half as much again would
     have been found. The audit rate may depend on all of the past, as each coin is tossed before anything is known of
     its request: that biases nothing.
-    A doubt without harm ends, and the rows since its alarm are what the stream is compared with from then on.
+    A doubt without harm ends, and the rows since its alarm are what the stream is compared with from then on. Where it
+    is known what is `certified`, a doubt may find a higher threshold (`raised`): then no audit is taken any more, as
+    what follows is for a monitor of that threshold to watch.
     """
 
-    __slots__ = ("_by_answer", "_decides", "_level", "_mixes", "_settings", "_since", "_streams",
+    __slots__ = ("_by_answer", "_certified", "_decides", "_doubt", "_level", "_mixes", "_settings", "_streams",
                  "cleared", "lapsed", "target_risk")  # fmt: skip
 
     def __init__(
@@ -106,11 +107,13 @@ class DriftMonitor:
         outside: float = OUTSIDE,
         confidence_level: float = 0.95,
         average_run_length: float = AVERAGE_RUN_LENGTH,
+        certified: Certified | None = None,
     ) -> None:
         check_share("confidence_level", confidence_level)
-        self.target_risk, self._level = target_risk, confidence_level
-        self._settings = {
-            "outside": outside, "confidence_level": confidence_level, "average_run_length": average_run_length
+        self.target_risk, self._level, self._certified = target_risk, confidence_level, certified
+        self._settings: dict[str, Any] = {
+            "outside": outside, "confidence_level": confidence_level, "average_run_length": average_run_length,
+            "certified": certified,
         }  # fmt: skip
         limits = {Kind.RISK: target_risk, Kind.FORM: outside}
         cuts = {Kind.SCORES: reference.scores, Kind.EMBEDDINGS: reference.distances}
@@ -135,7 +138,7 @@ class DriftMonitor:
         self._by_answer = None
         if reference.by_answer is not None:
             self._by_answer = ScoreDriftByAnswer(reference.by_answer, average_run_length=length[Kind.SCORES_BY_ANSWER])
-        self._since: ShareSequence | None = None
+        self._doubt: DoubtAudits | None = None
         self.cleared = self.lapsed = 0
 
     def compared_with(self, reference: Reference) -> DriftMonitor:
@@ -169,16 +172,33 @@ class DriftMonitor:
         self._mix(Kind.ESCALATED, np.asarray(wrong, dtype=np.bool_).astype(np.intp))
         return self._look()
 
-    def audits(self, *, wrong: Any = (), outside: Any = ()) -> Standing:
-        """Take audited requests: of those that would be accepted whether `wrong`, of all whether `outside` the set."""
+    def audits(
+        self, *, wrong: Any = (), outside: Any = (), scores: Any = (), differs: Any = (), references: Any = None
+    ) -> Standing:
+        """Take audited requests: of those that would be accepted whether `wrong`, of all whether `outside` the set.
+
+        Of all that were scored, accepted or not, `scores`, whether the answer `differs`, and `references` as words.
+        """
+        if self.raised is not None:
+            return self.standing
         if np.size(wrong):
             self._decides[Kind.RISK].update(wrong)
-            if self._since is not None:
-                self._since.update(wrong)
         if np.size(outside):
             self._decides[Kind.FORM].update(outside)
-        self._settle()
+        if self._doubt is not None and self.standing is not Standing.CROSSED:
+            self._doubt.take(wrong, scores, differs, references)
+            self._settle(self._doubt)
         return self._look()
+
+    @property
+    def raised(self) -> Calibration | None:
+        """The certificate of a higher threshold that a doubt's audits gave; None while there is none."""
+        return None if self._doubt is None else self._doubt.raised
+
+    @property
+    def doubts(self) -> int:
+        """The version's doubts that are over, those before this monitor included."""
+        return self.cleared + self.lapsed + (0 if self._certified is None else self._certified.doubts)
 
     @property
     def standing(self) -> Standing:
@@ -186,7 +206,7 @@ class DriftMonitor:
         if any(self._decides[kind].alarmed_at is not None for kind in DECIDES):
             return Standing.CROSSED
         suspected = self._decides[Kind.RISK].log_evidence >= math.log(SUSPICION)
-        return Standing.DOUBT if suspected or self._since is not None else Standing.CALM
+        return Standing.DOUBT if suspected or self._doubt is not None else Standing.CALM
 
     @property
     def alarms(self) -> tuple[Kind, ...]:
@@ -199,7 +219,7 @@ class DriftMonitor:
 
     def drift(self) -> Drift:
         """Return where it all stands."""
-        since = self._since
+        since = None if self._doubt is None else self._doubt.risk
         return Drift(
             standing=self.standing,
             alarms=self.alarms,
@@ -213,7 +233,7 @@ class DriftMonitor:
     def to_state(self) -> dict[str, Any]:
         """Return what to store, as JSON: a few numbers for each kind, and eight for each answer watched."""
         return {
-            "since": None if self._since is None else self._since.to_state(),
+            "doubt": None if self._doubt is None else self._doubt.to_state(),
             "ended": [self.cleared, self.lapsed],
             "kinds": {kind.value: each.to_state() for kind, each in self._all().items()},
         }
@@ -224,8 +244,10 @@ class DriftMonitor:
             self._decides[kind] = RiskDrift.from_state(state["kinds"][kind.value])
         for kind, each in self._hints().items():
             each.restore(state["kinds"][kind.value])
-        self._since = None if state["since"] is None else ShareSequence.from_state(state["since"])
         self.cleared, self.lapsed = state["ended"]
+        self._doubt = None if state["doubt"] is None else self._begun()
+        if self._doubt is not None:
+            self._doubt.restore(state["doubt"])
 
     def _mix(self, kind: Kind, numbers: Any) -> None:
         if kind in self._mixes and np.size(numbers):
@@ -241,31 +263,22 @@ class DriftMonitor:
     def _look(self) -> Standing:
         """Begin a doubt where something moved."""
         moved = any(each.alarmed_at is not None for each in self._hints().values())
-        if moved and self._since is None:
-            self._since = ShareSequence()
+        if moved and self._doubt is None:
+            self._doubt = self._begun()
         return self.standing
 
-    def _settle(self) -> None:
-        """End a doubt where it did no harm."""
-        since = self._since
-        if since is None:
+    def _begun(self) -> DoubtAudits:
+        return DoubtAudits(
+            self.target_risk, confidence_level=self._level, certified=self._certified, doubts=self.doubts
+        )
+
+    def _settle(self, doubt: DoubtAudits) -> None:
+        """End a doubt where it did no harm; one that found a higher threshold stands until that is in force."""
+        if doubt.raised is not None or not (doubt.shown or doubt.lapsed):
             return
-        shown = since.log_evidence_below(self.target_risk) >= -math.log(1.0 - self._level)
-        if shown or since.rows >= patience(self.target_risk):
-            for each in self._hints().values():
-                if each.alarmed_at is not None:
-                    each.renew()
-            self._since = None
-            self.cleared += shown
-            self.lapsed += not shown
-
-
-def patience(target_risk: float) -> int:
-    """Return after how many accepted audits a doubt ends that showed nothing: half as much again would have crossed.
-
-    PATIENCE over the divergence of one and a half times the target from the target: 3,484 at 5 %.
-    """
-    check_share("target_risk", target_risk)
-    worse = min(1.5 * target_risk, (1.0 + target_risk) / 2.0)
-    apart = worse * math.log(worse / target_risk) + (1.0 - worse) * math.log((1.0 - worse) / (1.0 - target_risk))
-    return math.ceil(PATIENCE / apart)
+        for each in self._hints().values():
+            if each.alarmed_at is not None:
+                each.renew()
+        self._doubt = None
+        self.cleared += doubt.shown
+        self.lapsed += not doubt.shown

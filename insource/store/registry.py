@@ -1,8 +1,8 @@
 """The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
 
 It does not know what makes a version good enough to promote. Every write is one short transaction. What is done with
-stages, suspensions, doubts, purchases, the queue of kept requests and the outbox, in the same file, stands in modules
-of those names.
+stages, suspensions, doubts, re-certifications, purchases, the queue of kept requests and the outbox, in the same file,
+stands in modules of those names.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from insource.errors import UnknownTask, UnknownVersion
 from insource.store import columns, migrations
 from insource.store.columns import Act
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
-from insource.store.doubts import Doubts
 from insource.store.outbox import Outbox
 from insource.store.proposals import Proposals
 from insource.store.purchases import Purchases
+from insource.store.recertifications import IN_FORCE, Recertifications, calibration_text
 from insource.store.reviews import Reviews
 from insource.store.stages import standing
 from insource.store.suspensions import Suspensions
@@ -34,12 +34,12 @@ from insource.types import Calibration, SpecialistVersion, Stage
 
 FILE = "registry.db"
 VERSION = "task, version, family, digest, stage, created, calibration, lineage, share"
-SELECT = f"SELECT {VERSION} FROM versions WHERE task = ?"
+SELECT = f"SELECT {VERSION.replace('calibration', IN_FORCE)} FROM versions WHERE task = ?"
 INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
-class Registry(Suspensions, Proposals, Doubts, Purchases, Reviews, Outbox):
+class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Outbox):
     """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
 
     Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or
@@ -72,7 +72,8 @@ class Registry(Suspensions, Proposals, Doubts, Purchases, Reviews, Outbox):
         `lineage` comes back as JSON does: tuples as lists. ValueError where a figure cannot be kept exactly (NaN,
         infinity), TypeError where a value is no plain JSON value (a numpy number).
         """
-        stored, told = _calibration_text(calibration), msgspec.json.encode(lineage).decode()
+        stored = None if calibration is None else calibration_text(calibration)
+        told = msgspec.json.encode(lineage).decode()
         with self._writing() as connection:
             highest = connection.execute("SELECT coalesce(max(version), 0) FROM versions WHERE task = ?", (task,)).get
             version = int(highest) + 1
@@ -159,15 +160,6 @@ class Registry(Suspensions, Proposals, Doubts, Purchases, Reviews, Outbox):
 def _span(versions: Sequence[SpecialistVersion]) -> str:
     first, last = versions[0].version, versions[-1].version
     return f"version {first}" if first == last else f"versions {first} to {last}"
-
-
-def _calibration_text(calibration: Calibration | None) -> str | None:
-    if calibration is None:
-        return None
-    text = msgspec.json.encode(calibration)
-    if msgspec.json.decode(text, type=Calibration) != calibration:
-        raise ValueError(f"a figure of the calibration is not finite, so it cannot be stored exactly: {calibration}")
-    return text.decode()
 
 
 def _to_version(row: Sequence[Any]) -> SpecialistVersion:

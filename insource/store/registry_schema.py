@@ -175,6 +175,23 @@ CREATE TABLE watches (               -- how far the ledger was read of a task, a
 ) STRICT, WITHOUT ROWID;
 """
 
+RECERTIFICATIONS = """
+CREATE TABLE recertifications (      -- thresholds raised: the last one of a version is in force, not its own
+    seq INTEGER PRIMARY KEY,
+    task TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    before REAL NOT NULL,            -- the threshold until then
+    calibration TEXT NOT NULL,       -- JSON
+    doubts INTEGER NOT NULL,         -- of the version so far
+    since INTEGER NOT NULL,          -- the row of the ledger after which the evidence began
+    who TEXT NOT NULL,
+    why TEXT NOT NULL,
+    FOREIGN KEY (task, version) REFERENCES versions (task, version)
+) STRICT;
+CREATE INDEX recertifications_by_version ON recertifications (task, version);
+"""
+
 PURCHASES = """
 CREATE TABLE purchases (             -- labels reserved of a task's budget
     task TEXT NOT NULL,
@@ -213,6 +230,11 @@ def _registry_5(connection: apsw.Connection) -> None:
     connection.execute(PURCHASES)
 
 
+def _registry_6(connection: apsw.Connection) -> None:
+    connection.execute(RECERTIFICATIONS)
+    connection.execute(APPEND_ONLY.format(table="recertifications"))
+
+
 def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
     """Yield the moves behind the promotions recorded so far, so that what was active before can be again."""
     promoted = "SELECT time, who, subject, coalesce(detail, '') FROM acts WHERE what = 'promote' ORDER BY seq"
@@ -235,4 +257,4 @@ def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
         yield time, task, version, earlier, "active", who, why
 
 
-STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4, _registry_5]
+STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4, _registry_5, _registry_6]

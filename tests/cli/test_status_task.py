@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from insource.cli.status_task import lines, look
 from insource.config import load
 from insource.store.ledger import Ledger
+from insource.store.recertifications import Recertified
 from insource.store.registry import Registry
 from insource.types import Decision, Outcome, Reason, Settlement, Stage
 from reliability.rehearsed import audit
@@ -79,6 +80,21 @@ def test_drift_is_told_kind_by_kind_with_the_doubt_and_its_reason(run, registere
     with Registry.open(home) as registry:
         kept = registry.kept_watch("triage").told
     assert kept["standing"] == "doubt" and set(kept["alarms"]) <= set(drift["alarms"])
+
+
+def test_a_raised_threshold_is_told_with_its_audits_and_coverage(run, registered, home):
+    registered()
+    run("promote", "triage@1")
+    with Registry.open(home) as registry:
+        before = registry.active("triage").calibration
+        raised = replace(before, method="doubt", threshold=before.threshold + 0.125, coverage=0.5, rows=2_000)
+        told = Recertified("triage", 1, NOW, before.threshold, raised, 1, 40, "steward", "raised (ledger row 90)")
+        registry.recertify(told)
+    shown = f"threshold raised from {before.threshold:.4f} to {raised.threshold:.4f} on 2,000 audits"
+    assert f"{shown}, certified coverage 50.0 %" in run("status", "triage").out
+    found = json.loads(run("status", "triage", "--json", "-").out)["rollout"]["recertified"]
+    assert (found["before"], found["threshold"], found["audits"]) == (before.threshold, raised.threshold, 2_000)
+    assert (found["who"], found["row"], found["coverage"]) == ("steward", 40, 0.5)
 
 
 def test_a_suspension_is_told_with_who_and_why(run, registered, home):

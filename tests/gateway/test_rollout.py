@@ -196,7 +196,7 @@ async def test_the_tasks_are_told_as_the_registry_has_them(house, scripted, chat
     assert told == {
         "name": "triage", "object": "insource.task", "mode": "approve", "stage": "canary", "active": 1, "trial": 2,
         "share": 0.05, "suspension": {"since": NOW.isoformat(), "who": "anna", "why": "drift"},
-        "doubt": None, "drift": None, "labels": {"today": 0, "per_day": 0},
+        "doubt": None, "recertified": None, "drift": None, "labels": {"today": 0, "per_day": 0},
         "proposal": {"version": 2, "from": "canary", "to": "canary", "share": 0.25, "why": ["900 pairs", "p 0.01"],
                      "since": NOW.isoformat()},
     }  # fmt: skip

@@ -267,9 +267,11 @@ def test_while_suspended_it_learns_from_as_many_as_can_certify(filled):
     home.school().learn(TASK, Recipe("linear"))
     home.registry.suspend("triage", "steward", "risk (ledger row 801)", NOON)
     found = home.school().learn(TASK, Recipe("linear"))
-    assert found == NotYet("0 of 59 unbiased references since the suspension")
+    assert found == NotYet("0 of 59 unbiased references since the last suspension or re-certification")
     filled(80, seed=3, reason=Reason.SUSPENDED, audited=True)
     found = home.school().learn(TASK, Recipe("linear"))
     assert (found.evidence, found.also) == (80, 400)
     again = home.school().learn(TASK, Recipe("linear"))
-    assert again == NotYet("0 new references of 80 since the suspension; at least 16 were expected")
+    assert again == NotYet(
+        "0 new references of 80 since the last suspension or re-certification; at least 16 were expected"
+    )

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insource.risk.bounds import binomial_upper_bound
-from insource.risk.drift import AUDITED, DECIDES, DriftMonitor, Kind, Standing, patience
+from insource.risk.drift import AUDITED, DECIDES, DriftMonitor, Kind, Standing
 from insource.risk.drift_answers import AnswerDrift, limits_of
 from insource.risk.drift_by_answer import CutsByAnswer, ScoreDriftByAnswer
 from insource.risk.drift_embeddings import EmbeddingDistance
 from insource.risk.drift_reference import Reference
 from insource.risk.drift_risk import WINDOW, RiskDrift
 from insource.risk.drift_scores import Cuts, ScoreDrift
+from insource.risk.recertify import patience
 from insource.risk.restarts import FRACTIONS, RestartedBets, bets
 from insource.risk.simulate import allowed
 

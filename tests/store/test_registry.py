@@ -62,7 +62,7 @@ CALIBRATIONS = st.builds(
 
 @given(CALIBRATIONS)
 def test_calibrations_come_back_exactly(calibration):
-    row = ("t", 1, "linear", "d", "candidate", 0, module._calibration_text(calibration), "{}", 0.0)
+    row = ("t", 1, "linear", "d", "candidate", 0, module.calibration_text(calibration), "{}", 0.0)
     assert module._to_version(row).calibration == calibration
 
 
