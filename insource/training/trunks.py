@@ -30,6 +30,7 @@ from insource.training.base_models import (
     from_folder,
     write_base,
 )
+from insource.training.encoder_int4 import Activation
 from insource.training.encoder_weights import Weights
 from insource.training.students.contract import Progress
 
@@ -68,13 +69,23 @@ class TrunkRoom:
             file.write(digest.encode() + b"\n")
         return digest
 
-    def build(self, model: BaseModel, precision: str, encoder: str | None = None) -> str:
-        """Return the digest of the trunk built from a base model; `encoder` is the digest it is kept under, if any."""
+    def build(
+        self,
+        model: BaseModel,
+        precision: str,
+        encoder: str | None = None,
+        inside: Mapping[str, Activation] | None = None,
+    ) -> str:
+        """Return the digest of the trunk built from a base model; `encoder` is the digest it is kept under, if any.
+
+        `inside` is what enters each product on sample texts, for the precisions that want to know.
+        """
         from insource.training.encoder_graph import build_trunk
 
-        told = {"kind": "trunk", "base": model.name, "base_digest": model.digest}
+        told = {"kind": "trunk", "base": model.name, "base_digest": model.digest, "licence": model.licence}
+        bar = self._say(f"building {model.name} ({precision})")
         with self._store.draft() as folder:
-            build_trunk(model, folder, precision, self._say(f"building {model.name} ({precision})"))
+            build_trunk(model, folder, precision, bar, activations=inside)
             return self._store.commit(folder, told | ({"encoder": encoder} if encoder else {}))
 
     def windowed(self, digest: str, windows: int) -> str:
@@ -87,7 +98,7 @@ class TrunkRoom:
                 shutil.copyfile(known.folder / name, folder / name)
             info = replace(TrunkInfo.read(known.folder / INFO_FILE), windows=windows)
             (folder / INFO_FILE).write_text(info.to_json(), "utf-8")
-            told = ("kind", "base", "base_digest", "encoder")
+            told = ("kind", "base", "base_digest", "licence", "encoder")
             return self._store.commit(folder, {name: known.manifest[name] for name in told if name in known.manifest})
 
     def keep(

@@ -22,7 +22,7 @@ from insource.training.compression.prune_layers import prune_layers
 from insource.training.compression.prune_vocabulary import prune_vocabulary
 from insource.training.compression.prune_width import prune_width
 from insource.training.compression.sources import Source
-from insource.training.encoder_graph import PRECISIONS, build_trunk
+from insource.training.encoder_graph import PRECISIONS
 from insource.training.encoder_weights import read_shape
 from insource.training.run import Workshop
 
@@ -80,7 +80,7 @@ def make_smaller(
     whole = base
     base = _pruned(base, how, texts, scratch)
     busy(1, 1)
-    encoder = None
+    encoder = shop.room.encoder_of(source.trunk)
     if how.prunes:
         checkpoint = Checkpoint.read(base)
         with shop.artifacts.draft() as folder:
@@ -93,10 +93,7 @@ def make_smaller(
     inside = None
     if precision in ("int8-static", "int4"):
         inside = activations(Checkpoint.read(base), Sample(tokens_of(base, _spread(texts))))
-    told = {"kind": "trunk", "base": base.name, "base_digest": base.digest}
-    with shop.artifacts.draft() as folder:
-        build_trunk(base, folder, precision, shop.say(f"building {base.name} ({precision})"), activations=inside)
-        trunk = shop.artifacts.commit(folder, told | ({"encoder": encoder} if encoder else {}))
+    trunk = shop.room.build(base, precision, encoder, inside)
     made(trunk)
     return Smaller(trunk, precision, base, how.vocabulary)
 
