@@ -18,7 +18,8 @@ from insource.training.snapshot import Snapshot
 from insource.training.suspects import LabelNoise
 from insource.types import Calibration, Require, SpecialistVersion, Task
 
-PACKAGES = ("numpy", "scipy", "onnxruntime", "tokenizers", "safetensors")
+PACKAGES = ("numpy", "scipy", "onnxruntime", "tokenizers", "safetensors", "torch")
+CHECKOUT = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "calibration", "test")
 
 
@@ -128,6 +129,7 @@ def lineage_of(
         "size_bytes": figures.size_bytes,
         "latency_ms": figures.latency(),
         "packages": packages(),
+        "commit": commit(),
     }
 
 
@@ -137,6 +139,22 @@ def told(calibration: Calibration | None) -> dict[str, Any] | None:
         return None
     names = ("method", "threshold", "coverage", "risk_upper_bound", "target_risk", "confidence_level", "rows", "errors")
     return {**{name: getattr(calibration, name) for name in names}, "guards": [asdict(g) for g in calibration.guards]}
+
+
+def commit(checkout: Path = CHECKOUT) -> str | None:
+    """Return the commit of insource that runs, where it runs from a git checkout; None elsewhere."""
+    git = checkout / ".git"
+    try:
+        head = (git / "HEAD").read_text("ascii").strip()
+        name = head.removeprefix("ref: ")
+        if name == head:
+            return head
+        if (git / name).is_file():
+            return (git / name).read_text("ascii").strip()
+        packed = (line.split() for line in (git / "packed-refs").read_text("utf-8").splitlines())
+        return next((parts[0] for parts in packed if parts[1:] == [name]), None)
+    except (OSError, ValueError):
+        return None
 
 
 def packages() -> dict[str, str]:

@@ -1,5 +1,8 @@
 """Tuning itself: the network's numbers, what a kill leaves, and what is refused."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from insource.store.artifacts import ArtifactStore
 from insource.training.base_models import WEIGHTS_FILE
 from insource.training.compression.prune_heads import prune_heads
 from insource.training.encoder_weights import Weights, read_shape
-from insource.training.students.encoder import EncoderStudent, Teaching
+from insource.training.students.encoder import EncoderStudent, Teaching, sweep
 from insource.training.tiny_encoder import write_tiny_base
 from insource.training.trunks import TrunkRoom
 from insource.training.tuning import loop, needs
@@ -59,8 +62,6 @@ def tuned(base, checkpoint=None, lesson=None, settings=QUICK, progress=None):
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("pruned", [False, True])
 def test_the_network_gives_what_the_graph_gives(tmp_path, room, base, pooling, pruned):
-    from dataclasses import replace
-
     if pruned:
         base = prune_heads(base, tmp_path / "pruned", 0.25, [(2, 5, 6, 3)])
     base = replace(base, pooling=pooling, blocks=1)
@@ -139,6 +140,15 @@ def test_a_checkpoint_is_of_one_lesson_alone(base, tmp_path, room):
     assert student._checkpoint(one) == student._checkpoint(one) != student._checkpoint(other)
     student.fit(prepared, np.arange(24), CLASSES, 3)
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_checkpoints_that_nobody_went_on_from_are_removed(tmp_path):
+    for name, day in (("old", 8), ("new", 6)):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+        os.utime(tmp_path / f"{name}.safetensors", (1e9 - day * 86_400, 1e9 - day * 86_400))
+    sweep(tmp_path, now=1e9)
+    assert [path.stem for path in tmp_path.iterdir()] == ["new"]
+    sweep(tmp_path / "nowhere")
 
 
 def test_a_loss_that_is_no_number_ends_it(base):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 STOP_SHARE, MOST_STOP, FEWEST_ROWS, STOP_SEED = 0.1, 500, 100, 7
 """This share of the rows, at most so many, tells which epoch was the best; of fewer than 100 rows none is spared."""
 
+STALE_SECONDS = 7 * 24 * 3600.0
+
 Vectors = NDArray[np.float32]
 
 
@@ -55,6 +59,15 @@ class Teaching:
 
     soft: Vectors
     hidden: Vectors | None = None
+
+
+def sweep(folder: Path, now: float | None = None) -> None:
+    """Remove the checkpoints that nobody went on from for a week; each weighs as much as two encoders."""
+    before = (time.time() if now is None else now) - STALE_SECONDS
+    for path in folder.glob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                path.unlink()
 
 
 class EncoderStudent:
@@ -182,6 +195,7 @@ class EncoderStudent:
         """Return the file for a tuning of exactly this lesson from this base model with these settings."""
         if self.checkpoints is None:
             return None
+        sweep(self.checkpoints)
         told = json.dumps([self.base.digest, asdict(self.settings), lesson.n_classes], sort_keys=True)
         found = hashlib.sha256(told.encode())
         for array in (lesson.tokens.ids, lesson.tokens.lengths, lesson.classes, lesson.learn, lesson.stop, lesson.soft):
