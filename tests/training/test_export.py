@@ -261,6 +261,13 @@ def test_whole_conversations_are_refused(made, write):
         write(replace(made.versions["linear"], digest=digest))
 
 
+def test_a_context_that_is_moved_is_refused(made, write):
+    inputs = InputSettings(templates=(("Is ", " met by ", "?"),), contexts=(0,))
+    digest = linear_artifact(made.artifacts, inputs, TEXTS, ["card", "card", "refund", "refund"] * 8)
+    with pytest.raises(UserError, match=r"shown \{context\} last"):
+        write(replace(made.versions["linear"], digest=digest))
+
+
 @pytest.mark.parametrize("calibrator", ["logistic", "venn_abers"])
 @pytest.mark.parametrize("rows", [6, 300])
 def test_the_graph_scores_as_the_scorer_does(calibrator, rows):

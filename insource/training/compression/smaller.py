@@ -93,7 +93,9 @@ def make_smaller(
     inside = None
     if precision in ("int8-static", "int4"):
         inside = activations(Checkpoint.read(base), Sample(tokens_of(base, _spread(texts))))
-    trunk = shop.room.build(base, precision, encoder, inside)
+    one_window = shop.room.build(base, precision, encoder, inside)
+    made(one_window)
+    trunk = shop.room.windowed(one_window, shop.room.get(source.trunk).info.windows)
     made(trunk)
     return Smaller(trunk, precision, base, how.vocabulary)
 

@@ -126,6 +126,11 @@ def _check_inputs(inputs: InputSettings) -> None:
             "This specialist reads whole conversations (messages is 'all'); an exported folder is given one text and "
             'would answer otherwise than here. Train a version with messages = "last_user", and export that.'
         )
+    if inputs.contexts:
+        raise UserError(
+            "This specialist is shown {context} last wherever its template has it; an exported folder takes slots in their "
+            "order and would answer otherwise than here. Put {context} last in match.user_template, and train anew."
+        )
 
 
 def _refuse_tokenizer(told: Mapping[str, Any]) -> None:
