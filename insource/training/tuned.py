@@ -113,4 +113,4 @@ def _why(student: EncoderStudent) -> str:
         return f"{told}: {len(student.epochs_)} epochs"
     best = student.epochs_[student.kept_]["accuracy"]
     epochs = f"epoch {student.kept_ + 1} of {len(student.epochs_)}"
-    return f"{told}: {epochs} was the best ({best:.1%} of {len(student.stop_):,} rows)"
+    return f"{told}: {epochs} is kept ({best:.1%} right of {len(student.stop_):,} rows)"

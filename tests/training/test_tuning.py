@@ -215,3 +215,11 @@ def test_the_rate_rises_and_falls():
     shares = [Settings().share_at(step, 100) for step in range(100)]
     assert shares[0] == pytest.approx(0.1) and max(shares) == 1.0 and shares[-1] < 0.02
     assert all(late <= early for early, late in zip(shares[10:], shares[11:], strict=False))
+
+
+@pytest.mark.parametrize(("last", "kept"), [(6, 1), (17, 2), (18, 2)])
+def test_the_last_epoch_is_kept_unless_it_is_worse(base, monkeypatch, last, kept):
+    rights = iter([np.arange(18) < many for many in (12, 18, last)])
+    monkeypatch.setattr(Tuning, "_right", lambda *_: next(rights))
+    found = tuned(base)
+    assert found.kept == kept and [each.accuracy for each in found.epochs] == [12 / 18, 1.0, last / 18]

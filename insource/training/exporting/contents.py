@@ -128,8 +128,8 @@ def _check_inputs(inputs: InputSettings) -> None:
         )
     if inputs.contexts:
         raise UserError(
-            "This specialist is shown {context} last wherever its template has it; an exported folder takes slots in their "
-            "order and would answer otherwise than here. Put {context} last in match.user_template, and train anew."
+            "This specialist is shown {context} last wherever its template has it; an exported folder takes slots in "
+            "their order and would answer otherwise than here. Put {context} last in match.user_template, train anew."
         )
 
 

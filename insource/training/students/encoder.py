@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from insource.training.tuning.loop import Tuned
 
 STOP_SHARE, MOST_STOP, FEWEST_ROWS, STOP_SEED = 0.1, 500, 100, 7
-"""This share of the rows, at most so many, tells which epoch was the best; of fewer than 100 rows none is spared."""
+"""This share of the rows, at most so many, tells when to stop; of fewer than 100 rows none is spared."""
 
 STALE_SECONDS = 7 * 24 * 3600.0
 

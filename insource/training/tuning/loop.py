@@ -1,4 +1,4 @@
-"""Tuning an encoder and its head on labelled rows: AdamW, a linear schedule, the best epoch kept.
+"""Tuning an encoder and its head on labelled rows: AdamW, a linear schedule, the last epoch that is not worse kept.
 
 It knows tokens, classes and arrays; not texts, artifacts or thresholds. It imports torch, and is imported only where
 something is tuned.
@@ -19,6 +19,7 @@ from torch.nn import functional
 from insource.backends.onnx import default_threads
 from insource.errors import TrainingFailed
 from insource.training.encoder_weights import WORDS, EncoderShape, Weights
+from insource.training.precision import is_worse
 from insource.training.students.contract import Classes, Rows
 from insource.training.tuning.batches import Batch, Tokenised
 from insource.training.tuning.checkpoint import Checkpoint
@@ -30,7 +31,7 @@ CLIP = 1.0
 BETAS = (0.9, 0.98)
 SEEDS = 1_000_003
 SMALL = 0.02
-WEIGHTS, BIAS = "head.weights", "head.bias"
+WEIGHTS, BIAS, RIGHT = "head.weights", "head.bias", "right"
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int | None], None]
@@ -96,6 +97,9 @@ class Head(nn.Module):
 class Tuning:
     """One tuning: the network, its head, the optimiser, and where it stands; `run` goes on from its checkpoint.
 
+    The last epoch is kept, unless it is significantly worse than one before on the rows that tell when to stop: on a
+    few hundred of them the best of several epochs is mostly luck.
+
     An epoch depends on the seed, its number and what was learned before it alone, so that a run that was killed and
     goes on ends with the same numbers. Uses two threads, or one where the process has a single core.
     """
@@ -124,11 +128,13 @@ class Tuning:
         for number in range(len(epochs), self.settings.epochs):
             torch.manual_seed(self.settings.seed * SEEDS + number + 1)
             loss = self._epoch(lesson, head, optimiser, number, batches, progress)
-            epochs.append(Epoch(loss, self._accuracy(lesson, head)))
-            if not best or epochs[-1].accuracy >= epochs[kept].accuracy:
-                best, kept = self.network.tensors() | head.arrays(), number
+            right = self._right(lesson, head)
+            epochs.append(Epoch(loss, float(right.mean()) if len(right) else 0.0))
+            if not best or not is_worse(right, best[RIGHT].astype(np.bool_)):
+                best, kept = self.network.tensors() | head.arrays() | {RIGHT: right.astype(np.float32)}, number
                 del best[WORDS]  # which is as it was
             checkpoint.save(modules, optimiser, {"epochs": [asdict(each) for each in epochs], "kept": kept}, best)
+        del best[RIGHT]
         weights, bias = best.pop(WEIGHTS), best.pop(BIAS)
         return Tuned(best | {WORDS: self.network.words.numpy()}, weights, bias, tuple(epochs), kept)
 
@@ -177,15 +183,15 @@ class Tuning:
             taught = taught - self.settings.hidden * near
         return self.settings.taught * taught + (1.0 - self.settings.taught) * hard
 
-    def _accuracy(self, lesson: Lesson, head: Head) -> float:
-        """Return the accuracy on the rows that tell when to stop; 0 where there are none."""
+    def _right(self, lesson: Lesson, head: Head) -> NDArray[np.bool_]:
+        """Return which of the rows that tell when to stop are answered rightly, the shortest text first."""
         self.network.eval()
-        right = 0
+        right = [np.zeros(0, np.bool_)]
         with torch.inference_mode():
             for rows in lesson.tokens.in_order(lesson.stop, AT_ONCE):
                 said = head(self.network(lesson.tokens.batch(rows))).argmax(dim=-1).numpy()
-                right += int((said == lesson.classes[rows]).sum())
-        return right / max(len(lesson.stop), 1)
+                right.append(said == lesson.classes[rows])
+        return np.concatenate(right)
 
     def _optimiser(self, head: Head) -> torch.optim.Optimizer:
         """AdamW; what is no matrix does not decay (Loshchilov and Hutter, ICLR 2019)."""
