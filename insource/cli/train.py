@@ -42,7 +42,7 @@ _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --targe
               help="Distil this version into family encoder, on requests without an answer, too.")  # fmt: skip
 @click.option("--layers", type=click.IntRange(min=1), metavar="N", help="Leave so many of the encoder's layers.")
 @click.option("--small-vocabulary", is_flag=True, help="Leave it the words that the rows it learns from use.")
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="How often family encoder sees a row [6].")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="How often family encoder sees a row [4].")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Its highest learning rate [0.0002].")
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32"]), default="auto", help="Of the encoder [auto].")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")

@@ -108,6 +108,7 @@ class Tuning:
         self, weights: Weights, shape: EncoderShape, pooling: str, max_tokens: int, settings: Settings
     ) -> None:
         torch.set_num_threads(default_threads())
+        torch.use_deterministic_algorithms(True)  # else two threads add what an index gathers in any order
         self.settings = settings
         self.network = Network(weights, shape, pooling=pooling, max_tokens=max_tokens, dropout=settings.dropout)
 

@@ -70,7 +70,7 @@ class Network(nn.Module):
         places = weights.tensor(POSITIONS, shape.positions, shape.hidden)[: min(max_tokens, shape.positions)]
         segment = weights.tensor(SEGMENTS, None, shape.hidden)[0]
         self.words = nn.Parameter(_tensor(weights, WORDS, None, shape.hidden), requires_grad=False)
-        self.places = nn.Parameter(torch.from_numpy(places + segment))
+        self.places = nn.Parameter(torch.tensor(places + segment))
         self.first = _norm(weights, "embeddings.LayerNorm", shape)
         self.layers = nn.ModuleList(
             Layer(f"encoder.layer.{number}", weights, shape, heads) for number, heads in enumerate(shape.kept_heads)
@@ -145,4 +145,4 @@ def _norm(weights: Weights, name: str, shape: EncoderShape) -> nn.LayerNorm:
 
 
 def _tensor(weights: Weights, name: str, *shape: int | None) -> Tensor:
-    return torch.from_numpy(weights.tensor(name, *shape).copy())
+    return torch.tensor(weights.tensor(name, *shape))  # in memory of torch's own: sums depend on how it is aligned

@@ -16,7 +16,7 @@ class Settings:
     sides, and `hidden` weighs the cosine between its embeddings and the encoder's. Defaults: EXPERIMENTS.md.
     """
 
-    epochs: int = 6
+    epochs: int = 4
     rate: float = 2e-4
     head_rate: float = 1e-3
     batch: int = 32
