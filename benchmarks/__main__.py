@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.figure import Figure, show
 
 NAMES = (
-    "accuracy", "specialists", "promise", "guards", "backtests", "streams", "budget", "latency", "discovery", "drift",
-    "gateway",
+    "accuracy", "specialists", "comparison", "promise", "guards", "backtests", "streams", "budget", "latency",
+    "discovery", "drift", "gateway",
 )  # fmt: skip
 
 

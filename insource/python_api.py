@@ -10,20 +10,26 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 from insource.backends.onnx import Trunks
 from insource.backends.specialist import Explanation, Specialist, open_specialist
+from insource.cli.comparison.upstream import prices_of
 from insource.config import Config
 from insource.config import load as load_config
 from insource.errors import UserError
+from insource.governance.energy import open_energy
 from insource.lifecycle.backtest import Options, Report
 from insource.lifecycle.backtest import backtest as run_backtest
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
 from insource.traffic import Traffic, examples_of_task, read
+from insource.training.compare import Options as ComparisonOptions
+from insource.training.compare import compare as run_compare
 from insource.training.recipe import Recipe
+from insource.training.run import Workshop
 from insource.training.run import train as run_train
 from insource.training.trunks import TrunkRoom
 from insource.types import SpecialistVersion, Task
@@ -141,6 +147,39 @@ def backtest(
         return asyncio.run(replaying)
 
     return _outside_any_loop(replay).to_json()
+
+
+def compare(
+    traffic: str | Path | Traffic,
+    task: str | Task,
+    *,
+    home: str | Path | None = None,
+    price_in: Decimal | None = None,
+    price_out: Decimal | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train and measure what could fit a task and return the figures that `insource compare --json` writes.
+
+    `options` as in `insource.training.compare.Options`; prices are the upstream's, of a million tokens, by default the
+    configuration's. Raises what `insource compare` refuses.
+    """
+    config = _config(home)
+    found = traffic if isinstance(traffic, Traffic) else read(traffic)
+    wanted = task if isinstance(task, Task) else config.tasks.get(task, Task(task))
+    _, examples = examples_of_task(found, wanted.name)
+    energy = open_energy()
+    prices = prices_of(
+        config, wanted, examples, lambda seconds: energy.of_local(seconds).value, given=(price_in, price_out)
+    )
+
+    def run() -> dict[str, Any]:
+        artifacts = ArtifactStore(config.home)
+        with Registry.open(config.home) as registry:
+            room = TrunkRoom(config.home, artifacts, _quiet)
+            shop = Workshop(config.home, registry, artifacts, room, _quiet, lambda: datetime.now(UTC))
+            return run_compare(examples, wanted, ComparisonOptions(**options), prices, shop).to_json()
+
+    return _outside_any_loop(run) | {"skipped": found.skipped, "energy": energy.of_local(1.0).method}
 
 
 def _outside_any_loop(function: Callable[[], Result]) -> Result:

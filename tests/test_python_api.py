@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -75,6 +76,18 @@ def test_backtest_gives_the_command_s_figures_inside_a_running_loop_too(home, pa
     assert {**asyncio.run(notebook()), "seconds": 0} == {**found, "seconds": 0}
     with pytest.raises(DataError, match="shadow period of 300"):
         insource.backtest(path, home=home, family="linear", warmup=300)
+
+
+def test_compare_gives_the_command_s_figures_inside_a_running_loop_too(home, path, tiny_base):
+    async def notebook():
+        options = {"base": str(tiny_base), "price_in": Decimal("2.5"), "price_out": Decimal(10)}
+        return insource.compare(path, Task("triage", target_risk=0.2), home=home, **options)
+
+    found = asyncio.run(notebook())
+    assert json.loads(json.dumps(found, allow_nan=False)) == found and found["time_budget"] == 600
+    chosen = found["recommendation"]
+    assert insource.load(f"triage@{chosen['version']}", home=home).version.lineage["compared"] == chosen["name"]
+    assert Decimal(found["upstream"]["cost_per_thousand"]) > 0
 
 
 def test_what_it_refuses(loaded, home):

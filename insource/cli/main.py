@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "backtest": ("insource.cli.backtest", "Replay a traffic file: what would it have saved?"),
     "train": ("insource.cli.train", "Train, certify and register a specialist."),
     "compress": ("insource.cli.compress", "Make a version smaller, and say what it cost."),
+    "compare": ("insource.cli.compare", "Measure what could fit a task; recommend one."),
     "evaluate": ("insource.cli.evaluate", "Measure a specialist on a labelled file."),
     "tasks": ("insource.cli.tasks", "List tasks, their versions and what these promise."),
     "promote": ("insource.cli.promote", "Move a version on: shadow, canary, active."),

@@ -38,6 +38,7 @@ def show(console: Console, trained: Trained, most: int) -> None:
 
     noise = trained.figures.noise
     if noise is None:
+        console.print(f"No list of suspects: family {trained.version.family} was not cross-fitted. Take --family auto.")
         return
     shown = noise.suspects[:most]
     if shown:

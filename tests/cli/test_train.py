@@ -176,7 +176,10 @@ def test_bad_lines_are_left_out_when_asked_and_counted(run, write_traffic, ticke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--family", "svm"), "--family is 'svm'; one of auto, linear, static, two-tier, encoder-frozen, encoder was expected"),
+        (
+            ("--family", "svm"),
+            "--family is 'svm'; one of auto, linear, static, two-tier, encoder-frozen, encoder was expected",
+        ),
         (("--target-risk", "1.5"), "--target-risk"),
         (("--guard", "card"), "--guard is 'card'; ANSWER=r was expected, such as unsafe=0.1"),
         (("--guard", "card=2"), "--guard card"),

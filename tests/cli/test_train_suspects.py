@@ -2,8 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from insource.cli import train_suspects
+from insource.cli.output import console
 
 LINEAR = ("--task", "triage", "--family", "linear")
 
@@ -47,6 +51,13 @@ def test_where_nothing_looks_wrong(run, write_traffic, tickets):
     done = run("train", write_traffic(tickets(200, told=0.9)), *LINEAR, "--show-suspects")
     assert done.code == 0 and "answers that look wrong" not in done.out
     assert "0 look wrong to linear; about 0.0 % are wrong by estimate." in " ".join(done.out.split())
+
+
+def test_where_nothing_was_cross_fitted_it_says_so(capsys):
+    tuned = SimpleNamespace(version=SimpleNamespace(family="encoder"), figures=SimpleNamespace(noise=None))
+    train_suspects.show(console(), tuned, 5)
+    assert capsys.readouterr().out.strip().endswith("family encoder was not cross-fitted. Take --family auto.")
+    assert train_suspects.listed(tuned) == {"suspects": []}
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,15 @@ def compress(
     *,
     joules: Callable[[float], float],
     limits: Limits = Limits(),
+    told: Mapping[str, Any] | None = None,
 ) -> Compressed:
     """Make a version smaller, certify what comes out, and register it as a new candidate of `task`.
 
     The head is fitted and certified anew, on the rows of the source, split as they were; `joules` says what seconds on
-    one core take. Raises ParityError where more is lost than `limits` allow, or where the result is no better than its
-    source in accuracy, size or time; nothing is kept then. Raises UserError where nothing is to be done or `version`
-    has no encoder that can be made smaller, DataError where its rows or weights are not those it was made from.
+    one core take, `told` goes into the lineage. Raises ParityError where more is lost than `limits` allow, or where the
+    result is no better than its source in accuracy, size or time; nothing is kept then. Raises UserError where nothing
+    is to be done or `version` has no encoder that can be made smaller, DataError where its rows or weights are not
+    those it was made from.
     """
     if how == How():
         raise UserError(
@@ -83,7 +85,7 @@ def compress(
     try:
         with tempfile.TemporaryDirectory(prefix="insource-") as scratch:
             smaller = make_smaller(source, base, how, shop, Path(scratch), made.append)
-        return _certified(source, smaller, how, task, shop, joules, limits, made.append)
+        return _certified(source, smaller, how, task, shop, joules, limits, made.append, told or {})
     except InsourceError:
         _forget(shop, (digest for digest in made if digest not in before))
         raise
@@ -98,6 +100,7 @@ def _certified(
     joules: Callable[[float], float],
     limits: Limits,
     made: Callable[[str], None],
+    told: Mapping[str, Any],
 ) -> Compressed:
     found: list[Beside] = []
 
@@ -109,7 +112,7 @@ def _certified(
         )  # fmt: skip
         _judge(beside, limits, source.version)
         found.append(beside)
-        return {"compressed_from": source.version.name, "how": how.told(), "beside": beside.to_json()}
+        return {"compressed_from": source.version.name, "how": how.told(), "beside": beside.to_json(), **told}
 
     recipe = replace(source.recipe, precision=smaller.precision)
     material = ApartMaterial(source, shop, smaller)
