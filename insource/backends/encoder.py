@@ -22,7 +22,8 @@ from insource.errors import ArtifactDamaged
 FILE = "head.safetensors"
 TIERS_FILE = "tiers.safetensors"
 NEIGHBOURS = 5
-KEPT_NEIGHBOURS = 4_000
+KEPT_NEIGHBOURS, FEWER_NEIGHBOURS = 4_000, 1_000
+"""Rows that explanations may name; fewer where the encoder is a version's own, which is meant to be small."""
 NEVER = 1e-12
 
 

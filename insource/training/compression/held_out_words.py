@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.backends.encoder import FEWER_NEIGHBOURS
 from insource.backends.onnx import INFO_FILE, MODEL_FILE, TOKENIZER_FILE, Trunk
 from insource.training.compression.checkpoint import Checkpoint, Matrix
 from insource.training.compression.prune_vocabulary import TABLE, nearest, special_words
@@ -27,9 +28,6 @@ from insource.training.run import Workshop
 from insource.training.splits import folds
 from insource.training.students.contract import Classes, Probabilities, Rows
 from insource.training.students.encoder_frozen import EncoderFrozenStudent
-
-KEPT_NEIGHBOURS = 1_000
-"""Rows that an explanation may name; a source's 4,000 would be a fifth of a small version."""
 
 Vectors = NDArray[np.float32]
 
@@ -52,7 +50,7 @@ class ApartStudent(EncoderFrozenStudent):
         """Fit the head, and remember fewer rows."""
         super().fit(prepared.seen, rows, classes, n_classes, start)
         sentences, numbers, answers = self.neighbours_
-        kept = np.linspace(0, len(numbers) - 1, min(len(numbers), KEPT_NEIGHBOURS)).astype(np.intp)
+        kept = np.linspace(0, len(numbers) - 1, min(len(numbers), FEWER_NEIGHBOURS)).astype(np.intp)
         self.neighbours_ = sentences[kept], numbers[kept], answers[kept]
         return self
 

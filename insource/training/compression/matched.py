@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from insource.backends.encoder import FILE, KEPT_NEIGHBOURS
+from insource.backends.encoder import FEWER_NEIGHBOURS, FILE
 from insource.backends.model_files import read_arrays
 from insource.backends.specialist import SCORE_FILE
 from insource.risk.scores import Scorer
@@ -37,7 +37,7 @@ def develop_matched(source: Source, smaller: Smaller, room: TrunkRoom) -> Develo
     embed = room.embedder(smaller.trunk)
     embeddings = embed(texts, None)
     weights, bias = match(embeddings, said)
-    rows = np.linspace(0, len(learn) - 1, min(len(learn), KEPT_NEIGHBOURS // 4)).astype(np.intp)
+    rows = np.linspace(0, len(learn) - 1, min(len(learn), FEWER_NEIGHBOURS)).astype(np.intp)
     student = EncoderFrozenStudent(room.get(smaller.trunk), embed)
     student.take(embeddings, rows, references[rows], weights, bias)
     student.neighbours_ = student.neighbours_[0], learn[rows].astype(np.int32), student.neighbours_[2]

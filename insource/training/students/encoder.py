@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from insource.backends.encoder import KEPT_NEIGHBOURS
+from insource.backends.encoder import FEWER_NEIGHBOURS
 from insource.backends.onnx import TOKENIZER_FILE, Reader
 from insource.errors import DataError
 from insource.training.base_models import WEIGHTS_FILE, BaseModel
@@ -173,7 +173,7 @@ class EncoderStudent:
             exact, exactly_right = self._tried(prepared, known, tuned, own, "fp32")
             if is_worse(right, exactly_right):
                 chosen, trunk = "fp32", exact
-        some = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), KEPT_NEIGHBOURS)).astype(np.intp)]
+        some = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), FEWER_NEIGHBOURS)).astype(np.intp)]
         embeddings = np.zeros((len(prepared), self.room.get(trunk).dimension), np.float32)
         embeddings[some] = self._embedded(prepared, some, trunk)
         head = EncoderFrozenStudent(self.room.get(trunk), self.room.embedder(trunk))
