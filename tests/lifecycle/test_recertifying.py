@@ -94,7 +94,7 @@ def test_afterwards_only_what_is_accepted_now_counts(rehearsal):
     assert control.watch().risk.rows > above
 
 
-@pytest.mark.parametrize("forget", [False, True])
+@pytest.mark.parametrize("forget", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_kill_at_any_point_changes_nothing(tmp_path, forget):
     told = []
     for killed in (False, True):
