@@ -107,7 +107,7 @@ class Tuning:
     def __init__(
         self, weights: Weights, shape: EncoderShape, pooling: str, max_tokens: int, settings: Settings
     ) -> None:
-        torch.set_num_threads(default_threads())
+        torch.set_num_threads(min(default_threads(), torch.get_num_threads()))  # which heeds OMP_NUM_THREADS
         torch.use_deterministic_algorithms(True)  # else two threads add what an index gathers in any order
         self.settings = settings
         self.network = Network(weights, shape, pooling=pooling, max_tokens=max_tokens, dropout=settings.dropout)
