@@ -31,7 +31,7 @@ _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --targe
 @click.argument("file", type=click.Path(), metavar="FILE")
 @click.option("--task", "task_name", required=True, metavar="NAME", help="The task to train; lines may name it.")
 @promise_options
-@click.option("--family", default="auto", metavar="NAME", 
+@click.option("--family", default="auto", metavar="NAME",
               help="linear, static, two-tier, encoder-frozen, encoder or auto [auto].")  # fmt: skip
 @click.option("--tier", metavar="HOUSE", help="Certify this upstream in the house as a tier, instead of training.")
 @click.option("--strict", is_flag=True, help="Certify on rows set aside, instead of cross-fitting.")
@@ -94,12 +94,12 @@ def _training(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
     from insource.training.tuning.settings import Settings
 
     method = "strict" if chosen["strict"] else "none" if chosen["no_certify"] else "cross-fit"
-    check_tuning(chosen)
-    tuning = Settings(**{name: chosen[name] for name in ("epochs", "rate") if chosen[name] is not None})
+    told = {name: chosen[name] for name in ("epochs", "rate") if chosen[name] is not None}
     recipe = Recipe(
-        chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"], tuning,
-        chosen["layers"], chosen["small_vocabulary"], chosen["teacher"],
+        chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"],
+        Settings(**told) if told else None, chosen["layers"], chosen["small_vocabulary"], chosen["teacher"],
     )  # fmt: skip
+    recipe.check()
 
     def run(examples: Sequence[Example], registry: Registry, say: Say, skipped: int) -> tuple[Any, Any]:
         artifacts = open_artifacts(config)
@@ -108,21 +108,6 @@ def _training(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
         return trained, _show
 
     return run
-
-
-def check_tuning(chosen: Mapping[str, Any]) -> None:
-    """Raise UserError where what only a tuned encoder knows is asked of another family."""
-    from insource.errors import UserError
-
-    if chosen["family"] == "encoder":
-        return
-    for name in ("teacher", "layers", "small_vocabulary", "epochs", "rate"):
-        if chosen[name]:
-            option = "teacher-version" if name == "teacher" else name.replace("_", "-")
-            raise UserError(
-                f"--{option} is for a tuned encoder, and --family is {chosen['family']!r}; encoder was expected beside "
-                "it. Pass --family encoder."
-            )
 
 
 def _certifying(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 def check_choices(config: Config, tier: str, chosen: Mapping[str, Any]) -> str:
     """Return the model to ask the tier's server for; raise UserError for a choice that no tier has."""
-    for name in ("strict", "no_certify"):
+    for name in ("strict", "no_certify", "teacher", "layers", "small_vocabulary", "epochs", "rate"):
         if chosen[name]:
-            raise UserError(f"--{name.replace('_', '-')} was given beside --tier; nothing is fitted there. Drop it.")
+            option = "teacher-version" if name == "teacher" else name.replace("_", "-")
+            raise UserError(f"--{option} was given beside --tier; nothing is fitted there. Drop it.")
     if chosen["family"] != "auto":
         raise UserError(f"--family {chosen['family']} was given beside --tier, which has one family. Drop it.")
     upstream = config.upstreams.get(tier)

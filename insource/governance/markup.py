@@ -18,6 +18,16 @@ def safe(text: object) -> str:
     return html.escape(plain, quote=True)
 
 
+def document(title: str, style: str, body: str) -> str:
+    """Return a whole page of one file: no script runs on it and nothing is fetched. `style` and `body` are markup."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{safe(title)}</title><style>{style}</style></head><body>{body}</body></html>\n"
+    )
+
+
 def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of the class `kind`."""
     return f"<p{_class(kind)}>{safe(text)}</p>"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from insource.governance import energy
 from insource.governance.figures import Report, TaskFigures
-from insource.governance.markup import heading, notes, paragraph, safe, table, tiles
+from insource.governance.markup import document, heading, notes, paragraph, safe, table, tiles
 from insource.governance.page_task import GRAVE, section
 from insource.governance.style import STYLE
 from insource.governance.wording import (
@@ -25,12 +25,6 @@ from insource.governance.wording import (
     verdicts,
 )
 
-HEAD = (
-    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    f"<title>insource report</title><style>{STYLE}</style></head><body>"
-)
 WORDS = (
     ("Coverage", "the share of a task's requests that its specialist answered; the rest went upstream."),
     ("Risk", "the share of accepted answers that differ from the reference: the teacher's answer, or gold."),
@@ -60,7 +54,7 @@ WORDS = (
 
 def render_page(report: Report) -> str:
     """Return the page as HTML text; whatever stands in the figures is escaped."""
-    return "".join((HEAD, *_parts(report), "</body></html>\n"))
+    return document("insource report", STYLE, "".join(_parts(report)))
 
 
 def _parts(report: Report) -> Iterator[str]:

@@ -21,6 +21,7 @@ from insource.training.students.contract import Classes, Probabilities, Rows, St
 from insource.training.students.two_tier import NO_EXIT, TwoTierStudent, choose_exit, choose_weight, pooled
 from insource.types import Calibration, Require, Task
 
+NOTHING_CERTIFIED = Calibration("none", 0.0, 0.0, 0, None, 0.0, 0, 0, None, None)
 GOOD_ENOUGH = 0.98
 SMALLER_IS_WORTH = 0.02
 EXIT_SHARE = 0.2
@@ -110,6 +111,11 @@ def certify_rows(
     wrong = probabilities.argmax(axis=1) != references
     scores = cross_fit_scores(probabilities, ~wrong, rows.folds)
     return scores, wrong, certified(scores, wrong, named(references, rows.labels), promise, method)
+
+
+def plain_scorer(n_classes: int) -> Scorer:
+    """Return the scorer that knows nothing: the score is the plain top probability."""
+    return Scorer.fit(np.full((2, n_classes), 1.0 / n_classes), np.array([True, False]))
 
 
 def guards_of(task: Task, answers: AnswerSpace) -> dict[str, float]:

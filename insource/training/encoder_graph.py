@@ -15,8 +15,7 @@ from onnx import TensorProto, helper
 
 from insource.backends.onnx import INFO_FILE, MODEL_FILE, TOKENIZER_FILE, TrunkInfo
 from insource.training.base_models import BLOCKS, BaseModel
-from insource.training.encoder_graph_precision import FUSED, Fp32, Int4, Int8, Int8Static, Precision
-from insource.training.encoder_graph_precision import Graph as Graph
+from insource.training.encoder_graph_precision import FUSED, Fp32, Graph, Int4, Int8, Int8Static, Precision
 from insource.training.encoder_int4 import Activation
 from insource.training.encoder_weights import EncoderShape, Weights, read_shape
 

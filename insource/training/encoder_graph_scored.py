@@ -19,7 +19,7 @@ from insource.backends.onnx import TINY as WINDOW_TINY
 from insource.backends.onnx import TrunkInfo
 from insource.risk.agreement import FEATURES, NEVER, SURE
 from insource.risk.scores import TIE_BREAK
-from insource.training.encoder_graph import Graph
+from insource.training.encoder_graph_precision import Graph
 
 Arrays = Mapping[str, NDArray[Any]]
 OPSET, IR = 17, 8

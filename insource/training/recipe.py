@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
+from insource.errors import UserError
+from insource.training.families import CHOICES, TUNED, check_family
 from insource.training.tuning.settings import Settings
 
 METHODS = ("cross-fit", "strict", "none")
+OPTIONS = {
+    "teacher": "--teacher-version", "layers": "--layers", "small_vocabulary": "--small-vocabulary",
+    "tuning": "--epochs or --rate",
+}  # fmt: skip
+"""What only a tuned encoder knows, and how the command line calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +37,25 @@ class Recipe:
     layers: int | None = None
     small_vocabulary: bool = False
     teacher: int | None = None
+
+    def check(self) -> None:
+        """Raise UserError where a choice is unknown, or does not go with another."""
+        check_family(self.family, (*CHOICES, TUNED))
+        if self.method not in METHODS:
+            raise UserError(f"The method is {self.method!r}; one of {', '.join(METHODS)} was expected.")
+        if self.family == "auto" and self.method == "none":
+            raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
+        for name, option in OPTIONS.items():
+            if self.family != TUNED and getattr(self, name):
+                raise UserError(
+                    f"{option} is for a tuned encoder, and the family is {self.family!r}; {TUNED} was expected beside "
+                    f"it. Pass --family {TUNED}."
+                )
+
+    @classmethod
+    def of_lineage(cls, told: Mapping[str, Any]) -> Self:
+        """Return the recipe that a lineage tells, as far as this insource knows what it says."""
+        known = {field.name for field in fields(cls)}
+        chosen = {name: value for name, value in told.items() if name in known}
+        tuning = chosen.pop("tuning", None)
+        return cls(**chosen, tuning=Settings(**tuning) if tuning else None)

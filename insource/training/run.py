@@ -15,20 +15,29 @@ from typing import Any
 import numpy as np
 
 from insource.backends.specialist import Specialist, open_specialist, write_specialist
-from insource.errors import DataError, UserError
-from insource.risk.scores import Scorer
+from insource.errors import DataError
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
 from insource.training import held_out
-from insource.training.develop import Developed, Promise, RowSet, certified, develop_or_forget, guards_of, named
+from insource.training.develop import (
+    NOTHING_CERTIFIED,
+    Developed,
+    Promise,
+    RowSet,
+    certified,
+    develop_or_forget,
+    guards_of,
+    named,
+    plain_scorer,
+)
 from insource.training.evaluate import Evaluation, evaluate
-from insource.training.families import CHOICES, TUNED, Material, check_family
+from insource.training.families import TUNED, Material
 from insource.training.outcome import Figures, Trained, lineage_of
-from insource.training.recipe import METHODS, Recipe
+from insource.training.recipe import Recipe
 from insource.training.snapshot import Snapshot, inputs_of, take_snapshot
 from insource.training.split_rows import Split, split_rows
 from insource.training.splits import FOLDS, folds
-from insource.training.students.contract import Rows
+from insource.training.students.contract import Classes, Rows
 from insource.training.suspects import label_noise
 from insource.training.teacher import open_teacher
 from insource.training.trunks import Say, TrunkRoom
@@ -62,11 +71,7 @@ def train(
     where an encoder is needed and cannot be had.
     """
     started = time.perf_counter()
-    check_family(recipe.family, (*CHOICES, TUNED))
-    if recipe.method not in METHODS:
-        raise UserError(f"The method is {recipe.method!r}; one of {', '.join(METHODS)} was expected.")
-    if recipe.family == "auto" and recipe.method == "none":
-        raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
+    recipe.check()
     taught = [*examples, *also, *older]
     snapshot = take_snapshot(taught, inputs_of(task), gold=recipe.gold)
     snapshot.save(home)
@@ -118,6 +123,8 @@ def make_version(
     promise = Promise(task.target_risk, task.confidence_level, guards_of(task, snapshot.answers), task.require)
     busy = shop.say(f"training {task.name}")
     busy(0, None)
+    if recipe.method != "none":
+        _check_rows(snapshot.classes[split.learn])
     developed = develop() if develop else _develop(material, snapshot, split, promise, recipe)
     busy(1, 1)
     artifact = _write(artifacts, developed, snapshot, task.name)
@@ -195,11 +202,6 @@ def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Prom
     classes, labels = snapshot.classes, snapshot.answers.answers
     if recipe.method == "none":
         return _fit_only(material, split.learn, snapshot, recipe.family)
-    if len(np.unique(classes[split.learn])) < 2 or len(split.learn) < FOLDS * 2:
-        raise DataError(
-            f"{len(split.learn)} rows with {len(np.unique(classes[split.learn]))} answers are left to learn from; at "
-            f"least {FOLDS * 2} rows and two answers were expected. Collect more labelled traffic."
-        )
     placed = folds(snapshot.groups[split.learn], recipe.seed)
     if len(np.unique(placed)) < 2:
         raise DataError(
@@ -211,21 +213,29 @@ def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Prom
     return develop_or_forget(material, rows, split.older, promise, recipe.family)
 
 
+def _check_rows(classes: Classes) -> None:
+    """Raise DataError where too little is left to learn from."""
+    if len(np.unique(classes)) < 2 or len(classes) < FOLDS * 2:
+        raise DataError(
+            f"{len(classes)} rows with {len(np.unique(classes))} answers are left to learn from; at least {FOLDS * 2} "
+            "rows and two answers were expected. Collect more labelled traffic."
+        )
+
+
 def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, family: str) -> Developed:
     """Fit one family on all rows; its score is the plain top probability, and nothing is certified."""
     student, prepared = material.of(family)
     n_classes = len(snapshot.answers)
     fitted = student.fit(prepared, rows, snapshot.classes[rows], n_classes)
-    empty = Calibration("none", 0.0, 0.0, 0, None, 0.0, 0, 0, None, None)
     return Developed(
         family=family,
         student=fitted,
-        scorer=Scorer.fit(np.full((2, n_classes), 1.0 / n_classes), np.array([True, False])),
+        scorer=plain_scorer(n_classes),
         probabilities=np.empty((0, n_classes)),
         scores=np.empty(0),
         wrong=np.empty(0, np.bool_),
         accuracy=float("nan"),
-        calibration=empty,
+        calibration=NOTHING_CERTIFIED,
         trunk=material.trunk_digest if family != "linear" else None,
         why=f"{family} was asked for, without a certificate",
     )

@@ -6,20 +6,20 @@ It knows versions, rows and texts; how a student learns from a teacher is the tu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from insource.backends.onnx import TOKENIZER_FILE, Reader
 from insource.backends.specialist import open_specialist
 from insource.errors import UserError
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
 from insource.training.base_models import BaseModel
-from insource.training.compression.prune_layers import prune_layers
+from insource.training.compression.prune_layers import kept_layers, prune_layers
 from insource.training.compression.prune_vocabulary import prune_vocabulary
+from insource.training.compression.sample import spread, tokens_of
 from insource.training.encoder_weights import read_shape
 from insource.training.recipe import Recipe
 from insource.training.snapshot import Snapshot
@@ -27,9 +27,6 @@ from insource.training.split_rows import Split, split_rows
 from insource.training.students.encoder import Teaching
 from insource.training.trunks import TrunkRoom
 from insource.types import SpecialistVersion
-
-BRIDGED = 2_000
-"""Texts on which the gap that layers leave is bridged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,7 @@ class Teacher:
         evidence = np.concatenate([split.calibrate, split.test])
         if not len(evidence):
             return
-        known = {field.name for field in fields(Recipe)} - {"tuning"}
-        recipe = Recipe(**{name: value for name, value in told.get("recipe", {}).items() if name in known})
+        recipe = Recipe.of_lineage(told.get("recipe", {}))
         same = told.get("snapshot") == snapshot.digest
         learned = split_rows(snapshot, recipe, examples, also).learn if same else evidence
         shared = len(np.intersect1d(learned, evidence)) if recipe.method != "none" else len(evidence)
@@ -96,19 +92,16 @@ def open_teacher(registry: Registry, artifacts: ArtifactStore, task: str, versio
 def smaller_base(base: BaseModel, recipe: Recipe, texts: Sequence[str], room: TrunkRoom) -> BaseModel:
     """Return the base model as small as the recipe wants it before it is tuned: so many layers, the words of `texts`.
 
-    The first layers stay and the last, with the gap between bridged on some of the texts. Raises UserError where it has
-    not so many.
+    Raises UserError where it has not so many, DataError where its vocabulary cannot be made smaller.
     """
-    reader = Reader(base.folder / TOKENIZER_FILE, base.max_tokens, links=True)
     with TemporaryDirectory(prefix="insource-smaller-") as folder:
         found = base
         if recipe.layers is not None:
             known = read_shape(base.folder).layers
             if not 0 < recipe.layers <= known:
                 raise UserError(f"--layers is {recipe.layers}; 1 to {known} was expected, which {base.name} has.")
-            some = [texts[i] for i in np.linspace(0, len(texts) - 1, min(BRIDGED, len(texts))).astype(int)]
-            keep = [*range(recipe.layers - 1), known - 1]
-            found = prune_layers(found, Path(folder) / "layers", keep, [reader.tokens(text).ids for text in some])
+            keep = kept_layers(recipe.layers, known)
+            found = prune_layers(found, Path(folder) / "layers", keep, tokens_of(base, spread(texts)))
         if recipe.small_vocabulary:
-            found = prune_vocabulary(found, Path(folder) / "words", [reader.tokens(text).ids for text in texts])
+            found = prune_vocabulary(found, Path(folder) / "words", tokens_of(base, texts))
         return base if found is base else room.copied(found)

@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from insource.risk.scores import Scorer
-from insource.training.develop import Developed
+from insource.training.develop import NOTHING_CERTIFIED, Developed, plain_scorer
 from insource.training.duplicates import near_duplicate_groups
 from insource.training.encoder_weights import read_shape
 from insource.training.recipe import Recipe
@@ -25,11 +24,10 @@ from insource.training.teacher import Teacher, smaller_base
 from insource.training.trunks import Say, TrunkRoom
 from insource.training.tuning.needs import torch_or_how
 from insource.training.tuning.settings import Settings
-from insource.types import Calibration, Example
+from insource.types import Example
 
 FAMILY = EncoderStudent.family
 CHECKPOINTS = "tuning"
-NOTHING_CERTIFIED = Calibration("none", 0.0, 0.0, 0, None, 0.0, 0, 0, None, None)
 
 
 def prepare_tuning(
@@ -82,7 +80,7 @@ def develop_tuned(
     probabilities = np.eye(n_classes)[references]
     probabilities[judged] = student.probabilities(prepared, split.learn[judged])
     wrong = probabilities.argmax(axis=1) != references
-    scorer = _scorer(probabilities[judged], wrong[judged], n_classes)
+    scorer = Scorer.fit(probabilities[judged], ~wrong[judged]) if judged.any() else plain_scorer(n_classes)
     scores = np.ones(len(references))
     scores[judged] = [scorer.score_one(row) for row in probabilities[judged]]
     return Developed(
@@ -98,13 +96,6 @@ def develop_tuned(
         precision=student.precision_,
         why=_why(student),
     )
-
-
-def _scorer(probabilities: NDArray[np.float64], wrong: NDArray[np.bool_], n_classes: int) -> Scorer:
-    """Return what turns probabilities into a score; the plain top probability where no row tells."""
-    if not len(wrong):
-        return Scorer.fit(np.full((2, n_classes), 1.0 / n_classes), np.array([True, False]))
-    return Scorer.fit(probabilities, ~wrong)
 
 
 def _why(student: EncoderStudent) -> str:

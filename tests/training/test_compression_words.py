@@ -8,7 +8,8 @@ from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
 from insource.training.compression.held_out_words import ApartMaterial
 from insource.training.compression.prune_vocabulary import prune_vocabulary
-from insource.training.compression.smaller import How, make_smaller, tokens_of
+from insource.training.compression.sample import tokens_of
+from insource.training.compression.smaller import How, make_smaller
 from insource.training.compression.sources import base_of, find_source
 from insource.training.encoder_graph import build_trunk
 from insource.training.run import Workshop

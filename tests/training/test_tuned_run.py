@@ -3,7 +3,7 @@
 import pytest
 
 from insource.backends.specialist import open_specialist
-from insource.errors import UserError
+from insource.errors import DataError, UserError
 from insource.store.artifacts import ArtifactStore
 from insource.training import held_out
 from insource.training import teacher as teachers
@@ -99,3 +99,26 @@ def test_the_guard_on_teachers_is_what_refuses(trained, examples, recipe, monkey
 def test_more_layers_than_there_are_is_refused(trained, examples, recipe):
     with pytest.raises(UserError, match="--layers is 7; 1 to 3 was expected, which tiny has"):
         trained(examples(200), **recipe(layers=7))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "option"),
+    [
+        ({"layers": 2}, "--layers"), ({"teacher": 1}, "--teacher-version"), ({"tuning": QUICK}, "--epochs or --rate"),
+        ({"small_vocabulary": True}, "--small-vocabulary"),
+    ],
+)  # fmt: skip
+def test_what_only_a_tuned_encoder_knows_is_refused_of_others(trained, examples, chosen, option):
+    with pytest.raises(UserError, match=f"{option} is for a tuned encoder, and the family is 'linear'"):
+        trained(examples(200), family="linear", **chosen)
+
+
+def test_a_recipe_comes_back_from_its_lineage(trained, examples, recipe):
+    made = trained(examples(200), **recipe(layers=2))
+    assert Recipe.of_lineage(made.version.lineage["recipe"]) == Recipe(**recipe(layers=2, method="strict"))
+    assert Recipe.of_lineage({"family": "linear", "of another age": 1}) == Recipe("linear")
+
+
+def test_too_few_rows_or_answers_are_told(trained, examples, recipe):
+    with pytest.raises(DataError, match=r"rows with \d answers are left to learn from"):
+        trained(examples(16), **recipe())

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from insource.backends.encoder import EncoderEngine
 from insource.errors import DataError, MissingExtra, TrainingFailed
 from insource.store.artifacts import ArtifactStore
 from insource.training.base_models import WEIGHTS_FILE
 from insource.training.compression.prune_heads import prune_heads
 from insource.training.encoder_weights import Weights, read_shape
+from insource.training.students.conformance import check_student
 from insource.training.students.encoder import EncoderStudent, Teaching, sweep
 from insource.training.tiny_encoder import write_tiny_base
 from insource.training.trunks import TrunkRoom
@@ -90,6 +92,20 @@ def test_what_was_tuned_is_what_is_kept(base, room):
     assert np.array_equal(before[words], again[words])
 
 
+def test_it_is_a_sound_student(base, room):
+    made = []
+
+    def make():
+        made.append(EncoderStudent(room, base, settings=replace(QUICK, epochs=2), precision="fp32"))
+        return made[-1]
+
+    def opened(folder):
+        fitted = next(each for each in made if hasattr(each, "trunk_"))
+        return EncoderEngine.load(folder, room.get(fitted.trunk_))
+
+    check_student(make, TEXTS, CLASSES, open_engine=opened)
+
+
 def test_it_learns(base, room):
     student = EncoderStudent(room, base, settings=Settings(epochs=40, batch=8, rate=2e-3), precision="fp32")
     prepared = student.prepare(TEXTS)
@@ -139,6 +155,24 @@ def test_a_checkpoint_is_of_one_lesson_alone(base, tmp_path, room):
     other = Lesson(prepared.tokens, CLASSES[::-1].copy(), 3, np.arange(24), np.arange(0))
     assert student._checkpoint(one) == student._checkpoint(one) != student._checkpoint(other)
     student.fit(prepared, np.arange(24), CLASSES, 3)
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_the_checkpoint_stays_until_what_came_of_it_is_kept(tmp_path, base, room, monkeypatch):
+    student = EncoderStudent(room, base, settings=QUICK, precision="fp32", checkpoints=tmp_path / "kept")
+    prepared = student.prepare(TEXTS)
+    expected = student.fresh().fit(prepared, np.arange(24), CLASSES, 3).encoder_
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(student, "_serve", killed)
+        with pytest.raises(Killed):
+            student.fit(prepared, np.arange(24), CLASSES, 3)
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    monkeypatch.setattr(Tuning, "_epoch", killed)
+    assert student.fit(prepared, np.arange(24), CLASSES, 3).encoder_ == expected
     assert list((tmp_path / "kept").iterdir()) == []
 
 

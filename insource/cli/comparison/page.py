@@ -12,7 +12,7 @@ from insource.cli.comparison.drawing import draw
 from insource.cli.comparison.figure import Chart, chart_of
 from insource.cli.comparison.show import about, amount, change_told, chosen_of, complexity_rows, recommended, signed
 from insource.cli.output import milliseconds, percent
-from insource.governance.markup import heading, notes, paragraph, safe, table, tiles
+from insource.governance.markup import document, heading, notes, paragraph, table, tiles
 from insource.governance.style import STYLE
 
 MORE = """
@@ -44,13 +44,7 @@ READING = (
 def render(result: Mapping[str, Any]) -> str:
     """Return the page for the result of `compare`."""
     chart = chart_of(result)
-    head = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{safe(chart.title)}</title><style>{STYLE}{MORE}</style></head><body>"
-    )
-    return head + "".join(_body(result, chart)) + "</body></html>\n"
+    return document(chart.title, STYLE + MORE, "".join(_body(result, chart)))
 
 
 def _body(result: Mapping[str, Any], chart: Chart) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from insource.cli.output import money, percent
 from insource.cli.timeline.drawing import draw
 from insource.cli.timeline.figure import Figure, figure_of
-from insource.governance.markup import heading, notes, paragraph, safe, table, tiles
+from insource.governance.markup import document, heading, notes, paragraph, table, tiles
 from insource.governance.style import STYLE
 
 COLOURS = ("blue", "orange", "red", "grey")
@@ -47,13 +47,7 @@ READING = (
 def render(result: Mapping[str, Any]) -> str:
     """Return the page for the result of `backtest --lifecycle`."""
     figure = figure_of(result)
-    head = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{safe(figure.title)}</title><style>{STYLE}{MORE}</style></head><body>"
-    )
-    return head + "".join(_body(result, figure)) + "</body></html>\n"
+    return document(figure.title, STYLE + MORE, "".join(_body(result, figure)))
 
 
 def _body(result: Mapping[str, Any], figure: Figure) -> Iterator[str]:

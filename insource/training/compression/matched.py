@@ -15,10 +15,9 @@ from insource.backends.specialist import SCORE_FILE
 from insource.risk.scores import Scorer
 from insource.training.compression.smaller import Smaller
 from insource.training.compression.sources import TUNED, Source
-from insource.training.develop import Developed
+from insource.training.develop import NOTHING_CERTIFIED, Developed
 from insource.training.students.encoder_frozen import EncoderFrozenStudent
 from insource.training.trunks import TrunkRoom
-from insource.training.tuned import NOTHING_CERTIFIED
 
 HOLD = 1e-3
 

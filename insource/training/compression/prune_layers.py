@@ -36,6 +36,14 @@ def prune_layers(
     return checkpoint.write(folder)
 
 
+def kept_layers(count: int, layers: int) -> list[int]:
+    """Return which `count` of so many layers to keep: the first, the last, and others evenly between them.
+
+    Of those tried, they keep most (EXPERIMENTS.md).
+    """
+    return [-(-number * (layers - 1) // max(count - 1, 1)) for number in range(count)]
+
+
 def _bridge(checkpoint: Checkpoint, sample: Sample, keep: Sequence[int]) -> None:
     """Fit each layer before a gap to give what the last layer of the gap gave, and give it that layer's norm."""
     shape, sums = checkpoint.shape, []

@@ -10,26 +10,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from insource.backends.onnx import TOKENIZER_FILE, Reader
 from insource.errors import UserError
 from insource.training.base_models import BaseModel
 from insource.training.compression.checkpoint import Checkpoint
 from insource.training.compression.forward import Sample, activations
 from insource.training.compression.prune_heads import prune_heads
-from insource.training.compression.prune_layers import prune_layers
+from insource.training.compression.prune_layers import kept_layers, prune_layers
 from insource.training.compression.prune_vocabulary import prune_vocabulary
 from insource.training.compression.prune_width import prune_width
+from insource.training.compression.sample import spread, tokens_of
 from insource.training.compression.sources import Source
 from insource.training.encoder_graph import PRECISIONS
 from insource.training.encoder_weights import read_shape
 from insource.training.run import Workshop
-
-MOST_TEXTS = 2_000
-"""Sample texts that tell what matters in an encoder, drawn from the rows that were learned from."""
-
-Ids = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,7 @@ def make_smaller(
         base = shop.room.kept(encoder)
     inside = None
     if precision in ("int8-static", "int4"):
-        inside = activations(Checkpoint.read(base), Sample(tokens_of(base, _spread(texts))))
+        inside = activations(Checkpoint.read(base), Sample(tokens_of(base, spread(texts))))
     one_window = shop.room.build(base, precision, encoder, inside)
     made(one_window)
     trunk = shop.room.windowed(one_window, shop.room.get(source.trunk).info.windows)
@@ -102,30 +95,16 @@ def make_smaller(
 
 def _pruned(base: BaseModel, how: How, texts: Sequence[str], scratch: Path) -> BaseModel:
     if how.layers is not None:
-        kept = _kept_layers(how.layers, read_shape(base.folder).layers)
-        base = prune_layers(base, scratch / "layers", kept, tokens_of(base, _spread(texts)))
+        layers = read_shape(base.folder).layers
+        if not 0 < how.layers < layers:
+            raise UserError(
+                f"{how.layers} layers are to be left; 1 to {layers - 1} was expected, as there are {layers}."
+            )
+        base = prune_layers(base, scratch / "layers", kept_layers(how.layers, layers), tokens_of(base, spread(texts)))
     if how.heads is not None:
-        base = prune_heads(base, scratch / "heads", how.heads, tokens_of(base, _spread(texts)))
+        base = prune_heads(base, scratch / "heads", how.heads, tokens_of(base, spread(texts)))
     if how.width is not None:
-        base = prune_width(base, scratch / "width", how.width, tokens_of(base, _spread(texts)))
+        base = prune_width(base, scratch / "width", how.width, tokens_of(base, spread(texts)))
     if how.vocabulary:
         base = prune_vocabulary(base, scratch / "vocabulary", tokens_of(base, texts))
     return base
-
-
-def _kept_layers(count: int, layers: int) -> list[int]:
-    """Return the first layer, the last, and others evenly between them: of those tried, what keeps most."""
-    if not 0 < count < layers:
-        raise UserError(f"{count} layers are to be left; 1 to {layers - 1} was expected, as there are {layers}.")
-    return [-(-number * (layers - 1) // max(count - 1, 1)) for number in range(count)]
-
-
-def _spread(texts: Sequence[str]) -> list[str]:
-    """Return up to 2,000 of the texts, evenly over all of them."""
-    return [texts[int(i)] for i in np.linspace(0, len(texts) - 1, min(MOST_TEXTS, len(texts)))]
-
-
-def tokens_of(base: BaseModel, texts: Sequence[str]) -> Ids:
-    """Return the token ids of texts, as the base model's tokenizer reads them."""
-    reader = Reader(base.folder / TOKENIZER_FILE, base.max_tokens, links=True)
-    return [reader.tokens(text).ids for text in texts]

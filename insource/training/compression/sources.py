@@ -6,7 +6,7 @@ It knows lineage and artifacts; not how anything is made smaller.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def find_source(version: SpecialistVersion, artifact: Artifact, home: Path) -> S
             f"{version.name} is {version.family}; one of {', '.join(FAMILIES)} was expected, whose encoder can be made "
             "smaller. Train one of those and compress it."
         )
-    recipe = _recipe(version.lineage.get("recipe", {}), version.family)
+    recipe = replace(Recipe.of_lineage(version.lineage.get("recipe", {})), family=version.family)  # that which came out
     snapshot = _snapshot(version, artifact.manifest, home)
     split = split_rows(snapshot, recipe, len(snapshot), 0)
     rows = version.lineage.get("rows", {})
@@ -86,12 +86,6 @@ def base_of(source: Source, room: TrunkRoom) -> BaseModel:
             f"{wanted}. Put the folder back as it was, or train anew."
         )
     return base
-
-
-def _recipe(told: Mapping[str, Any], family: str) -> Recipe:
-    """Return the recipe of a lineage, as far as it says what this insource knows; the family is what came out."""
-    known = {field.name for field in fields(Recipe)} - {"tuning", "layers", "teacher"}  # of no use here
-    return replace(Recipe(**{name: value for name, value in told.items() if name in known}), family=family)
 
 
 def _snapshot(version: SpecialistVersion, manifest: Mapping[str, Any], home: Path) -> Snapshot:

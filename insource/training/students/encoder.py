@@ -32,7 +32,8 @@ from insource.training.tuning.needs import check_memory, needed_bytes, torch_or_
 from insource.training.tuning.settings import Settings
 
 if TYPE_CHECKING:
-    from insource.training.tuning.loop import Tuned
+    from insource.training.tuning.checkpoint import Checkpoint
+    from insource.training.tuning.loop import Lesson, Tuned
 
 STOP_SHARE, MOST_STOP, FEWEST_ROWS, STOP_SEED = 0.1, 500, 100, 7
 """This share of the rows, at most so many, tells when to stop; of fewer than 100 rows none is spared."""
@@ -111,7 +112,7 @@ class EncoderStudent:
         known[rows] = classes
         self.stop_ = self._stop(rows[known[rows] >= 0])
         learn = np.setdiff1d(rows, self.stop_)
-        tuned = self._tuned(prepared, learn, known, n_classes)
+        tuned, checkpoint = self._tuned(prepared, learn, known, n_classes)
         self.epochs_, self.kept_ = [asdict(each) for each in tuned.epochs], tuned.kept
         positions = len(tuned.tensors[POSITIONS])
         self.encoder_, own = self.room.keep(
@@ -119,6 +120,7 @@ class EncoderStudent:
             type_vocab_size=1,
         )  # fmt: skip
         self._serve(prepared, learn[known[learn] >= 0], known, tuned, own)
+        checkpoint.drop()
         return self
 
     def probabilities(self, prepared: Read, rows: Rows) -> Probabilities:
@@ -140,14 +142,15 @@ class EncoderStudent:
         return self.head_.to_artifact(folder) | told
 
     def _stop(self, labelled: Rows) -> Rows:
-        """Return the labelled rows that tell the best epoch, whole groups of them."""
+        """Return the labelled rows that tell when to stop, whole groups of them."""
         if len(labelled) < FEWEST_ROWS:
             return labelled[:0]
         groups = labelled if self.groups is None else self.groups[labelled]
         share = min(STOP_SHARE, MOST_STOP / len(labelled))
         return labelled[places(groups.astype(np.intp), self.settings.seed + STOP_SEED) < share]
 
-    def _tuned(self, prepared: Read, learn: Rows, known: Classes, n_classes: int) -> Tuned:
+    def _tuned(self, prepared: Read, learn: Rows, known: Classes, n_classes: int) -> tuple[Tuned, Checkpoint]:
+        """Return what tuning came to, and the checkpoint it may still be had from."""
         from insource.training.tuning.checkpoint import Checkpoint
         from insource.training.tuning.loop import Lesson, Tuning
 
@@ -161,9 +164,7 @@ class EncoderStudent:
             teaching.soft if teaching else None, teaching.hidden if teaching else None,
         )  # fmt: skip
         checkpoint = Checkpoint(self._checkpoint(lesson))
-        tuned = tuning.run(lesson, checkpoint, self.say(f"tuning {self.base.name} on {len(learn):,} texts"))
-        checkpoint.drop()
-        return tuned
+        return tuning.run(lesson, checkpoint, self.say(f"tuning {self.base.name} on {len(learn):,} texts")), checkpoint
 
     def _serve(self, prepared: Read, labelled: Rows, known: Classes, tuned: Tuned, own: BaseModel) -> None:
         """Build the trunk that serves, int8 unless the stop rows tell that fp32 is better, and put the head on it."""
@@ -191,13 +192,14 @@ class EncoderStudent:
     def _embedded(self, prepared: Read, rows: Rows, trunk: str) -> Vectors:
         return self.room.embedder(trunk)([prepared.texts[int(row)] for row in rows], None)
 
-    def _checkpoint(self, lesson: Any) -> Path | None:
+    def _checkpoint(self, lesson: Lesson) -> Path | None:
         """Return the file for a tuning of exactly this lesson from this base model with these settings."""
         if self.checkpoints is None:
             return None
         sweep(self.checkpoints)
-        told = json.dumps([self.base.digest, asdict(self.settings), lesson.n_classes], sort_keys=True)
-        found = hashlib.sha256(told.encode())
-        for array in (lesson.tokens.ids, lesson.tokens.lengths, lesson.classes, lesson.learn, lesson.stop, lesson.soft):
+        told = [self.base.digest, self.base.pooling, asdict(self.settings), lesson.n_classes]
+        found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        rows = (lesson.tokens.ids, lesson.tokens.lengths, lesson.classes, lesson.learn, lesson.stop)
+        for array in (*rows, lesson.soft, lesson.hidden):
             found.update(b"none" if array is None else array.tobytes())
         return self.checkpoints / f"{found.hexdigest()[:32]}.safetensors"

@@ -13,7 +13,8 @@ class Settings:
     what embeddings of length one are multiplied by before the head.
 
     With a teacher, `taught` is the weight of its probabilities against the references', `temperature` warms both
-    sides, and `hidden` weighs the cosine between its embeddings and the encoder's. Defaults: EXPERIMENTS.md.
+    sides, and `hidden` weighs the cosine between its embeddings and the encoder's. Defaults: EXPERIMENTS.md; those of a
+    teacher were not searched.
     """
 
     epochs: int = 4
