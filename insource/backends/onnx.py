@@ -271,6 +271,8 @@ def _open_session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # our graphs are fused by hand; the fusions above this level would join a sum and a norm to a node that is slower
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_mem_pattern = False  # for inputs of one size; ours vary
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -99,14 +99,14 @@ class Int8:
     def attention(self, graph: Graph, name: str, hidden: str, matrix: Matrix, bias: Matrix, heads: int) -> str:
         """One fused node on the rounded input."""
         bias_name = graph.weight(f"{name}.bias", bias)
-        weight, scale, zero = _quantised(graph, name, matrix)
+        weight, scale = _quantised(graph, name, matrix)
         rounded, rounded_scale, rounded_zero = self._rounded(graph, name, hidden)
-        inputs = [rounded, weight, bias_name, rounded_scale, scale, "", rounded_zero, zero]
+        inputs = [rounded, weight, bias_name, rounded_scale, scale, "", rounded_zero]
         return graph.node("QAttention", name, inputs, domain=FUSED, num_heads=heads)
 
     def product(self, graph: Graph, name: str, value: str, matrix: Matrix, bias: Matrix | None) -> str:
         """One fused node that finds the range of `value` as well."""
-        extra = [graph.weight(f"{name}.bias", bias)] if bias is not None else []
+        extra = ["", graph.weight(f"{name}.bias", bias)] if bias is not None else []
         return graph.node(
             "DynamicQuantizeMatMul", name, [value, *_quantised(graph, name, matrix), *extra], domain=FUSED
         )
@@ -125,10 +125,10 @@ class Int8Static(Int8):
 
     def product(self, graph: Graph, name: str, value: str, matrix: Matrix, bias: Matrix | None) -> str:
         """Round by the stated range, then one fused node."""
-        extra = [graph.weight(f"{name}.bias", bias)] if bias is not None else []
-        weight, scale, zero = _quantised(graph, name, matrix)
+        extra = ["", graph.weight(f"{name}.bias", bias)] if bias is not None else []
+        weight, scale = _quantised(graph, name, matrix)
         rounded, rounded_scale, rounded_zero = self._rounded(graph, name, value)
-        inputs = [rounded, weight, rounded_scale, scale, rounded_zero, zero, *extra]
+        inputs = [rounded, weight, rounded_scale, scale, rounded_zero, *extra]
         return graph.node("MatMulIntegerToFloat", name, inputs, domain=FUSED)
 
     def _rounded(self, graph: Graph, name: str, value: str) -> tuple[str, str, str]:
@@ -202,11 +202,7 @@ class Int4:
 _FLOAT = TensorProto.FLOAT
 
 
-def _quantised(graph: Graph, name: str, matrix: Matrix) -> tuple[str, str, str]:
-    """Add a matrix in 8 bits, one scale for each column; return the names of values, scales and zero points."""
+def _quantised(graph: Graph, name: str, matrix: Matrix) -> tuple[str, str]:
+    """Add a matrix in 8 bits, one scale for each column, around zero; return the names of values and scales."""
     weight = quantise(matrix, axis=1, limit=WEIGHT_LIMIT)
-    return (
-        graph.weight(f"{name}.weight", weight.values),
-        graph.weight(f"{name}.scale", weight.scale),
-        graph.weight(f"{name}.zero", np.zeros(weight.scale.shape, np.int8)),
-    )
+    return graph.weight(f"{name}.weight", weight.values), graph.weight(f"{name}.scale", weight.scale)
