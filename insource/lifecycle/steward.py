@@ -127,9 +127,10 @@ class Steward:
 
     def _look(self, watch: TaskWatch) -> bool:
         number = watch.read(self._reading, PAGE)
-        if number == PAGE:  # more has been written: no judgement on half of it
+        if number == PAGE:  # more has been written: half of it lifts nothing and moves nothing on
             self._behind = True
-            self._watch_active(watch)
+            if not self._watch_active(watch):
+                self._go_back(watch)
             self._keep(watch)
             return True
         acted = self._watch_active(watch) or self._doubt(watch)
@@ -228,6 +229,12 @@ class Steward:
             if mode is Mode.APPROVE:
                 return self._propose(version, Hold((step.why,)) if isinstance(step, Back) else step)
         return False
+
+    def _go_back(self, watch: TaskWatch) -> None:
+        """Roll back what is shown by the rows read so far: the tests hold after any row, and others may never end."""
+        verdict = verdict_of(watch, self._rollout, self._unservable)
+        if isinstance(verdict.step, Back) and not verdict.step.makes_way:
+            self._advance(verdict, watch.read_to)
 
     def _take(self, standing: Standing, version: SpecialistVersion, step: Step, why: str) -> None:
         lift = step.to is Stage.ACTIVE and standing.suspension is not None

@@ -8,7 +8,7 @@ import pytest
 
 from insource.errors import StoreBusy
 from insource.lifecycle.reading import Reading
-from insource.lifecycle.steward import Steward
+from insource.lifecycle.steward import PAGE, Steward
 from insource.types import Calibration, Mode, Stage
 from reliability.rehearsed import CERTIFIED, NOON, TASK, Rehearsal, audit
 
@@ -323,6 +323,35 @@ def test_an_active_version_without_a_threshold_is_no_incumbent(stage):
     rehearsal.register()
     rehearsal.turn()
     assert climb(rehearsal, 2) == 400
+
+
+def test_a_worse_canary_is_rolled_back_by_a_steward_that_is_behind(stage):
+    """A steward slower than the traffic never reads all of it: it must not wait for that, and moves nothing on yet."""
+    rehearsal = stage(target_risk=0.3)
+    for _ in range(2):
+        rehearsal.register()
+    rehearsal.registry.promote("triage", 1, "ada", "by hand", NOON)
+    rehearsal.registry.move("triage", 2, expected=Stage.CANDIDATE, to=Stage.CANARY, share=0.25, who="ada", why="try",
+                            now=NOON)  # fmt: skip
+    for number in range(3 * PAGE):
+        wrong = {"agrees": number % 10 > 0}
+        rehearsal.ledger.add(audit(number, 1, Stage.ACTIVE, accepts=True),
+                             audit(number, 2, Stage.CANARY, accepts=True, **wrong))  # fmt: skip
+    rehearsal.steward.turn()
+    assert rehearsal.at(2)[0] is Stage.RETIRED
+    last = rehearsal.registry.moves("triage")[-1]
+    assert last.who == "steward" and last.why.endswith(f"(ledger row {PAGE})") and "answers worse" in last.why
+
+
+def test_a_good_canary_is_not_moved_on_by_a_steward_that_is_behind(stage):
+    rehearsal = stage()
+    rehearsal.register()
+    rehearsal.turn()
+    rehearsal.ledger.add(*(audit(number) for number in range(2 * PAGE)))
+    rehearsal.steward.turn()
+    assert rehearsal.at() == (Stage.SHADOW, 0.0)
+    rehearsal.turn()
+    assert rehearsal.at()[0] is Stage.CANARY
 
 
 def test_a_busy_store_is_waited_for(stage):
