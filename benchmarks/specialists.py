@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.few_shot import few_rows
 from benchmarks.figure import Figure, insource, part
 from benchmarks.out_of_scope import recalls
 from benchmarks.single_requests import against_pipeline, compared, texts_a_second
@@ -67,6 +68,7 @@ def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
         *_smallest(small, banking),
         *_static(make(data, home, "banking77", "static", *ALL_ROWS), data, home),
         *against_pipeline(banking.name, data, home),
+        *few_rows(data, home),
     ]
 
 

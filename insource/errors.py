@@ -142,11 +142,11 @@ class ParityError(InsourceError):
 
 
 class FetchError(InsourceError):
-    """A pinned package could not be fetched, or its bytes are not the pinned ones."""
+    """A pinned package or a hub's model could not be fetched, or its bytes are not those that were told."""
 
     code = "fetch_failed"
     retryable = True
-    hint = "Check the connection to your package index; a second run goes on from what was fetched."
+    hint = "Check the connection to your package index or hub; a second run goes on from what was fetched."
 
 
 class StoreError(InsourceError):

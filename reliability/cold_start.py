@@ -41,7 +41,7 @@ _SKIPPED = frozenset(
 class _Sure(Scripted):
     """The shipped double with a closed set of answers."""
 
-    answers = SimpleNamespace(normalise=str, index=len)
+    answers = SimpleNamespace(normalise=str, find=str, index=len)
 
 
 async def differences(home: Path, before: bytes, after: bytes) -> list[str]:

@@ -1,12 +1,16 @@
 """What several rooms' tests share: made-up ticket traffic with a fixed seed, and tiny encoders."""
 
+import asyncio
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+import uvicorn.server
 from hypothesis import HealthCheck, settings
 
 from insource.backends.onnx import Trunk
@@ -23,7 +27,36 @@ WORDS = {
     "login": "password login locked code reset email",
 }
 
+
+class Prompt:
+    """asyncio as uvicorn sees it in this process, with short waits.
+
+    Its servers look ten times a second whether they are to stop, and then wait a tenth more: idle time, hundreds of
+    times over, in every test that stops one.
+    """
+
+    __getattr__ = staticmethod(partial(getattr, asyncio))
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+
+uvicorn.server.asyncio = Prompt()
+
 LONGEST = ("test_docs.py", "test_promises.py")
+MEMORY, ROOM = Path("/dev/shm"), 2**31
+
+
+def pytest_configure(config):
+    """Keep what the default suite writes in memory, where the machine has room: it is no test of a disk.
+
+    What a power cut or a failing disk does is simulated (`reliability.disk`), so no test hangs on a real sync; the
+    whole suite (`scripts/test --all`) is on the disk.
+    """
+    room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM
+    if room and config.option.markexpr == "not slow":
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_modifyitems(items):

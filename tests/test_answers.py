@@ -124,9 +124,77 @@ def test_two_json_values_that_read_alike_are_not_guessed():
     assert learn_answers(['{"team": "ops"}', '{"team": "Ops"}'] * 3).find("OPS") is None
 
 
-def test_several_varying_fields_are_refused_by_name():
-    raws = [json.dumps({"team": i % 3, "urgent": i % 2, "v": 1}) for i in range(60)]
-    with pytest.raises(DataError, match=r"2 fields .*'team' \(3 values\), 'urgent' \(2 values\); one was expected"):
+FIELDS = ['{"urgent" : true,\t"v": "é",  "team": "Ops"}', '{"team": "Law ß", "urgent": false, "v": "é"}',
+          '{"v": "\\u00e9", "team": "Ops", "urgent": false}']  # fmt: skip
+
+
+def test_the_combinations_of_several_fields_are_one_closed_set():
+    space = learn_answers([*FIELDS * 3, FIELDS[0]])
+    assert (space.kind, space.field, space.fields, space.varying) == ("json_fields", None, *[("team", "urgent")] * 2)
+    ops, law, calm = '{"team":"Ops","urgent":true}', '{"team":"Law ß","urgent":false}', '{"team":"Ops","urgent":false}'
+    assert (space.answers, space.counts) == ((ops, law, calm), (4, 3, 3))
+    assert [space.render(label) for label in space.answers] == FIELDS  # order, spacing and escapes are the teacher's
+    assert space.normalise('```json\n{"team":"Ops","v":"é","urgent":true}\n```') == ops
+    assert [space.values(label) for label in (ops, law)] == [('"Ops"', "true"), ('"Law ß"', "false")]
+    assert [space.display(label) for label in space.answers] == list(space.answers)
+    assert space.same(FIELDS[0], '{"team":"Ops","v":"é","urgent":true}') and not space.same(FIELDS[0], FIELDS[2])
+    unseen = '{"team": "Law ß", "urgent": true, "v": "é"}'
+    for other in (unseen, ops, '{"team":"Ops","urgent":true,"v":"e"}', '{"team":"Ops","v":"é"}', "Ops", "",
+                  '{"team":"Ops","urgent":true,"v":"é","w":0}', '{"team":"Ops","urgent":1,"v":"é"}'):  # fmt: skip
+        assert space.normalise(other) is None
+
+
+def test_people_may_name_a_combination_by_the_object_of_its_fields():
+    space = learn_answers(FIELDS * 3)
+    label = '{"team":"Ops","urgent":true}'
+    for typed in (label, FIELDS[0], '{"urgent": true, "team": "Ops"}', '{"team":"ops","urgent":true}'):
+        assert space.find(typed) == label
+    for typed in ('{"team":"Law ß","urgent":true}', '{"team":"Ops"}', "{'team':'Ops'}", "Ops", "", "null"):
+        assert space.find(typed) is None
+
+
+@given(st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=4, max_size=12), st.permutations("abcd"),
+       st.sampled_from([None, 1]), st.booleans())  # fmt: skip
+def test_every_rendered_reply_of_several_fields_keeps_its_bytes(rows, keys, indent, ascii_only):
+    raws = [
+        json.dumps({key: {"a": a, "b": b, "c": c, "d": 7}[key] for key in keys}, indent=indent, ensure_ascii=ascii_only)
+        for a, b, c in rows
+    ]
+    try:
+        space = learn_answers(raws * 4)
+    except DataError:
+        assert len(set(raws)) == 1
+        return
+    for raw in raws:
+        label = space.normalise(raw)
+        assert space.render(label) == raw and space.find(label) == label
+        assert dict(zip(space.varying, space.values(label), strict=True)).keys() <= set("abc")
+    told = space.to_json()
+    assert AnswerSpace.from_json(json.loads(json.dumps(told))) == space
+    assert ("fields" in told) == (space.kind == "json_fields") == (len(space.varying) > 1)
+
+
+def test_spaces_of_fewer_fields_are_stored_as_ever():
+    assert json.dumps(learn_answers(["a", "B"] * 3).to_json()) == (
+        '{"kind": "label", "answers": ["a", "b"], "forms": ["a", "B"], "field": null, "counts": [3, 3], "outside": 0}'
+    )
+    assert list(learn_answers(['{"x": 1, "v": 0}', '{"x": 2, "v": 0}'] * 3).to_json()) == [
+        "kind", "answers", "forms", "field", "counts", "outside"
+    ]  # fmt: skip
+
+
+def test_a_field_of_free_text_among_others_is_refused_by_name():
+    raws = [json.dumps({"team": i % 3, "urgent": i % 2, "why": f"because {i}"}) for i in range(60)]
+    with pytest.raises(OpenEndedAnswers, match=r"60 distinct values of the field 'why' in 60 requests; 100 % "):
+        learn_answers(raws)
+
+
+def test_closed_fields_with_ever_new_combinations_are_refused_with_the_figures():
+    raws = [json.dumps({"a": i // 8, "b": i % 8, "v": 1}) for i in range(64)] + ['{"a": 0, "b": 0, "v": 1}'] * 9
+    with pytest.raises(
+        OpenEndedAnswers,
+        match=r"64 distinct combinations of the fields 'a' \(8 values\), 'b' \(8 values\) in 73 requests; 86 % ",
+    ):
         learn_answers(raws)
 
 
@@ -190,11 +258,23 @@ def test_many_replies_are_normalised_in_their_order():
 
 @pytest.mark.parametrize(
     "change", [{"kind": "other"}, {"kind": "json_field"}, {"field": "x"}, {"answers": []}, {"forms": ["a"]},
-               {"counts": [1]}, {"answers": ["a", "a"]}, {"answers": [1, 2]}, {"more": 1}]
+               {"counts": [1]}, {"answers": ["a", "a"]}, {"answers": [1, 2]}, {"more": 1}, {"fields": ["x"]},
+               {"fields": ["x", "y"]}, {"kind": "json_fields"}, {"kind": "json_fields", "fields": ["x", "y"]}]
 )  # fmt: skip
 def test_a_damaged_space_is_refused(change):
     with pytest.raises(DataError):
         AnswerSpace.from_json({**learn_answers(["a", "b"] * 5).to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    "change", [{"fields": ["team"]}, {"fields": ["team", "team"]}, {"fields": ["team", "v"]}, {"field": "team"},
+               {"kind": "label"}, {"kind": "json_field"}, {"fields": 3}]
+)  # fmt: skip
+def test_a_damaged_space_of_several_fields_is_refused(change):
+    told = learn_answers(FIELDS * 3).to_json()
+    assert AnswerSpace.from_json(told).fields == ("team", "urgent")
+    with pytest.raises(DataError):
+        AnswerSpace.from_json({**told, **change})
 
 
 @given(st.text(max_size=40) | st.sampled_from(['{"a":1}', "{}", "{" * 9_999, '{"a":1e999}', '{"a":"\\ud800"}', "[1]"]))

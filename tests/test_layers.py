@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -81,10 +82,19 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, name: str) -> Iterator[str]:
+def imports(path: Path, name: str) -> frozenset[str]:
     """Every module that a file imports, dotted; for `from x import y` both x and x.y."""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    return imported_by(path.read_text("utf-8"), tuple(package))
+
+
+@cache
+def imported_by(source: str, package: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(import_names(ast.parse(source), package))
+
+
+def import_names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,7 +121,7 @@ def room_violations(root: Path) -> list[str]:
     found = []
     for name, path in known.items():
         here = room_of(name)
-        for target in sorted(set(imports(path, name))):
+        for target in sorted(imports(path, name)):
             there = room_of(target)
             if target.split(".")[0] != root.name or there not in rooms or there in (here, "__init__"):
                 continue
@@ -125,7 +135,7 @@ def package_violations(root: Path) -> list[str]:
     found = []
     for name, path in modules(root).items():
         where = path.relative_to(root).as_posix()
-        for target in sorted(set(imports(path, name))):
+        for target in sorted(imports(path, name)):
             top = target.split(".")[0]
             if top == root.name:
                 continue
@@ -252,6 +262,7 @@ def closure(room: str) -> set[str]:
     return found
 
 
+@cache
 def rooms_loaded(room: str) -> set[str]:
     """Import every module of a room in a fresh interpreter and return the rooms it then holds."""
     names = [name for name in modules(ROOT) if room_of(name) == room]

@@ -69,8 +69,8 @@ def load(kind: str, folder: Path) -> None:
 
         from insource.backends.model_files import read_arrays, read_tokenizer
 
+        read_arrays(folder / "model.safetensors", links=True)  # first: what a tokenizer takes is not given back whole
         Tokenizer.from_str(read_tokenizer(folder / "tokenizer.json", links=True))
-        read_arrays(folder / "model.safetensors", links=True)
     else:
         from insource.backends.onnx import Trunk
 

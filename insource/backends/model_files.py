@@ -48,6 +48,9 @@ PARTS = frozenset({
 })  # fmt: skip
 """The normalizers, pre-tokenizers, post-processors and decoders that may be named; none runs a foreign pattern."""
 
+SPACES = {"Regex": " {2,}"}
+"""The one regular expression that is taken: runs of spaces, as every tokenizer made from sentencepiece names it."""
+
 
 def read_arrays(path: Path, *, links: bool = False) -> dict[str, NDArray[Any]]:
     """Return the arrays of a safetensors file, checked first; RefusedFile (a ValueError) says what is wrong with it.
@@ -212,8 +215,8 @@ def _check_part(part: Any, where: str, depth: int = 0) -> None:
         kind = part.get("type") if type(part) is dict else part
         raise RefusedFile(f"its {where} is {kind!r}; a known kind was expected")
     pattern = part.get("pattern")
-    if pattern is not None and (type(pattern) is not dict or set(pattern) != {"String"}):
-        raise RefusedFile(f"its {where} has the pattern {pattern!r}; only a plain text is taken")
+    if pattern is not None and pattern != SPACES and (type(pattern) is not dict or set(pattern) != {"String"}):
+        raise RefusedFile(f"its {where} has the pattern {pattern!r}; only a plain text, or {SPACES}, is taken")
     if part["type"] == "TemplateProcessing":
         _check_template(part)
     for key in ("normalizers", "pretokenizers", "processors", "decoders"):

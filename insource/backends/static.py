@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -144,6 +145,12 @@ class StaticEngine:
         self._words = Block(word_rows, part_rows, word_parts, unknown[0], squares)
         self._pairs = Block(pair_rows, part_rows, pair_parts, unknown[1], squares)
         self._bias = np.ascontiguousarray(bias, dtype=np.float32)
+
+    def tilted(self, shift: NDArray[np.float32]) -> StaticEngine:
+        """Return an engine like this one, with `shift` (K,) added to the logits."""
+        found = copy(self)
+        found._bias = self._bias + shift
+        return found
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -30,7 +30,7 @@ TIER_SECONDS = 30.0
 class Active:
     """A task's active version with the backend opened for it, or why it could not be opened.
 
-    `number` gives the number of a label that `normalise` gave.
+    `number` gives the number of a label that `normalise` gave; `find` the label of what a person writes.
     """
 
     version: SpecialistVersion
@@ -38,6 +38,7 @@ class Active:
     normalise: Normalise
     refused: Refusal | None = None
     number: Number | None = None
+    find: Normalise | None = None
 
 
 @dataclass(frozen=True, slots=True)

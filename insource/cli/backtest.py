@@ -29,7 +29,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 @click.option("--warmup", type=int, metavar="N", help="Requests before the first version [max(600, 30/target)].")
 @click.option("--family", default="auto", metavar="NAME",
               help="linear, static, two-tier, encoder-frozen or auto [auto].")  # fmt: skip
-@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
+@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: known name, folder or hub id.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes coin, splits and folds.")
 @price_options
 @click.option("--lifecycle", is_flag=True, help="Replay stages, rollbacks, suspensions and retraining, too.")

@@ -32,7 +32,7 @@ _EPILOG = "\b\nExample:\n  insource compare last-month.jsonl --task triage --tim
 @click.option("--core-hour", metavar="MONEY", help="Price of an hour of one core, without power [0.04].")
 @click.option("--kilowatt-hour", metavar="MONEY", help="Price of a kilowatt-hour [0.25].")
 @price_options
-@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
+@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: known name, folder or hub id.")
 @click.option("--gold", is_flag=True, help="Learn from gold instead of the teacher's answer where there is gold.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
 @click.option("--plot", multiple=True, metavar="FILE", help="Draw it to FILE.html or FILE.png.")

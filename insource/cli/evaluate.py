@@ -96,13 +96,14 @@ def _mistakes(measured: Evaluation, pairs: Sequence[tuple[str, str]]) -> list[di
 
 
 def _show(console: Console, result: dict[str, Any], measured: Evaluation, errors: str | None) -> None:
-    from insource.cli.output import milliseconds, percent, table
+    from insource.cli.output import milliseconds, percent, printable, table
 
     latency = result["latency_ms"]
     risk = "nothing accepted" if result["selective_risk"] is None else percent(result["selective_risk"])
     rows = [
         ("rows", f"{result['rows']:,}" + (f" ({result['outside']:,} outside the set)" if result["outside"] else "")),
         ("accuracy", percent(result["accuracy"])),
+        *((f"  {printable(each['field'])}", percent(each["accuracy"])) for each in result["per_field"]),
         ("macro F1", percent(result["macro_f1"])),
         ("coverage", percent(result["coverage"])),
         ("risk of accepted answers", risk),
@@ -110,6 +111,12 @@ def _show(console: Console, result: dict[str, Any], measured: Evaluation, errors
         ("throughput", f"{result['texts_per_second']:,.0f} texts/s"),
     ]
     console.print(table(f"{result['task']}@{result['version']}", ("", ""), rows))
+    forgotten = [
+        (row["answer"], f"{row['rows']:,}", percent(row["recall"]), percent(row["precision"]))
+        for row in measured.forgotten()
+    ]
+    if forgotten:
+        console.print(table("least often found", ("answer", "rows", "recall", "precision"), forgotten))
     confused = measured.confused()
     if confused:
         console.print(table("most often confused", ("reference", "answer", "times"), confused))

@@ -24,7 +24,8 @@ _EPILOG = "\b\nExample:\n  insource export triage@2 --to triage-2 --web"
 @click.argument("name", metavar="NAME[@V]")
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR",
               help="The folder to write; new, or empty.")  # fmt: skip
-@click.option("--web", is_flag=True, help="Add a page that answers in a browser; npm fetches its runtime (33 MB).")
+@click.option("--web", is_flag=True,
+              help="Add a page that answers in a browser; npm fetches its runtime (33 MB; static: none).")  # fmt: skip
 @click.option("--web-runtime", type=click.Path(path_type=Path), metavar="DIR",
               help="The page with this copy of the runtime: onnxruntime-web's folder dist.")  # fmt: skip
 @json_option
@@ -80,7 +81,8 @@ def _show(console: Console, exported: Exported) -> None:
         ("files", ", ".join(exported.files)),
         ("size", f"{exported.size_bytes / 1e6:.1f} MB"),
         ("threshold", "none: it accepts nothing" if threshold is None else f"{threshold:.4f}"),
-        ("checked", f"{exported.checked} texts, scores off by at most {exported.difference:.1e}"),
+        ("needs", f"Python with {', '.join(exported.packages)}"),
+        ("checked", f"{exported.checked} texts: answered as in serving, scores within {exported.difference:.1e}"),
     ]
     if exported.licence is not None:
         rows.append(("licence of the base", exported.licence))

@@ -43,6 +43,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--new-answers", is_flag=True, help="Learn answers, too, that the last version does not know.")
 @click.option("--family", default="auto", metavar="NAME",
               help="linear, static, two-tier, encoder-frozen or auto [auto].")  # fmt: skip
+@click.option("--balance", type=float, default=0.0, metavar="SHARE",
+              help="Make rare answers likelier: 0 not at all, 1 as if all were as frequent [0].")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use [all but one].")
 @json_option
@@ -55,6 +57,7 @@ def command(
     anyway: bool,
     new_answers: bool,
     family: str,
+    balance: float,
     seed: int,
     threads: int | None,
     json_path: str | None,
@@ -75,7 +78,8 @@ def command(
     config = configuration(ctx)
     used = give_way(threads)
     click.echo(f"learning on {used} of {os.cpu_count() or 1} cores, at low priority", err=True)
-    recipe = Recipe(family, seed=seed)
+    recipe = Recipe(family, seed=seed, balance=balance)
+    recipe.check()
     while watch:
         follow(lambda: learn_all(config, task, recipe))
         time.sleep(seconds)

@@ -37,12 +37,14 @@ _EPILOG = "\b\nExample:\n  insource train last-month.jsonl --task triage --targe
 @click.option("--strict", is_flag=True, help="Certify on rows set aside, instead of cross-fitting.")
 @click.option("--no-certify", is_flag=True, help="Fit on every row and certify nothing.")
 @click.option("--gold", is_flag=True, help="Learn from gold instead of the teacher's answer where there is gold.")
-@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: a known name or a folder.")
+@click.option("--balance", type=float, default=0.0, metavar="SHARE",
+              help="Make rare answers likelier: 0 not at all, 1 as if all were as frequent [0].")  # fmt: skip
+@click.option("--base", default="all-MiniLM-L6-v2", metavar="NAME", help="Base model: known name, folder or hub id.")
 @click.option("--teacher-version", "teacher", type=click.IntRange(min=1), metavar="V",
               help="Distil this version into family encoder, on requests without an answer, too.")  # fmt: skip
 @click.option("--layers", type=click.IntRange(min=1), metavar="N", help="Leave so many of the encoder's layers.")
 @click.option("--small-vocabulary", is_flag=True, help="Leave it the words that the rows it learns from use.")
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="How often family encoder sees a row [4].")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="How often it sees a row [4 to 10].")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Its highest learning rate [0.0002].")
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32"]), default="auto", help="Of the encoder [auto].")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
@@ -98,6 +100,7 @@ def _training(config: Config, task: Task, chosen: Mapping[str, Any]) -> Run:
     recipe = Recipe(
         chosen["family"], method, chosen["seed"], chosen["base"], chosen["precision"], chosen["gold"],
         Settings(**told) if told else None, chosen["layers"], chosen["small_vocabulary"], chosen["teacher"],
+        chosen["balance"],
     )  # fmt: skip
     recipe.check()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def check_choices(config: Config, tier: str, chosen: Mapping[str, Any]) -> str:
     """Return the model to ask the tier's server for; raise UserError for a choice that no tier has."""
-    for name in ("strict", "no_certify", "teacher", "layers", "small_vocabulary", "epochs", "rate"):
+    for name in ("strict", "no_certify", "teacher", "layers", "small_vocabulary", "epochs", "rate", "balance"):
         if chosen[name]:
             option = "teacher-version" if name == "teacher" else name.replace("_", "-")
             raise UserError(f"--{option} was given beside --tier; nothing is fitted there. Drop it.")

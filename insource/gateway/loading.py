@@ -26,6 +26,10 @@ class Answers(Protocol):
         """Map a raw reply to its label, or None."""
         ...
 
+    def find(self, text: str) -> str | None:
+        """Map what a person writes to its label, or None."""
+        ...
+
     def index(self, label: str) -> int:
         """Return a label's number."""
         ...
@@ -132,7 +136,8 @@ class Loading:
         shared = self._held.get(identity(version))
         if shared is None:
             return Active(version, None, lambda _: None, self._failed[identity(version)])
-        return Active(version, shared, shared.answers.normalise, number=shared.answers.index)
+        answers = shared.answers
+        return Active(version, shared, answers.normalise, number=answers.index, find=answers.find)
 
     async def keep(self, wanted: Set[Identity]) -> None:
         """Let go of all others: each is closed once its last stack is, and loaded or tried again when wanted again."""

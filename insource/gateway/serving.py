@@ -243,7 +243,8 @@ class Serving:
                              "it again with `insource train --tier`", tier.active.version.name)  # fmt: skip
         active = opened(standing.active) if standing.active is not None else None
         tried = opened(standing.trial) if standing.trial is not None else None
-        trial = Trial(tried.version, tried.specialist, tried.normalise, tried.refused) if tried is not None else None
+        trial = None if tried is None else Trial(tried.version, tried.specialist, tried.normalise, tried.refused,
+                                                find=tried.find)  # fmt: skip
         opening = Opening(active, tuple(tiers), trial, standing.suspended, standing.doubted)
         chooser = self._build(task, opening)
         await chooser.__aenter__()

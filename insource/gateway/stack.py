@@ -105,9 +105,9 @@ class Stack:
         return self.task is not None and bool(self.task.tiers)
 
     def label(self, answer: str) -> str | None:
-        """Return the label of an answer, None where it lies outside the closed set; as it is where no set is open."""
+        """Return the label of a person's answer, None where it has none; the answer itself where no set is open."""
         spaces = [one for one in (self._opening.active, self._opening.trial) if one is not None and one.specialist]
-        labels = [one.normalise(answer) for one in spaces]
+        labels = [(one.find or one.normalise)(answer) for one in spaces]
         return next((label for label in labels if label is not None), None) if labels else answer
 
     def compared(self, choice: Choice, reply: Reply | None) -> Compared:

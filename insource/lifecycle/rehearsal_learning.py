@@ -26,6 +26,7 @@ from insource.training.families import Material
 from insource.training.snapshot import inputs_of
 from insource.training.splits import folds
 from insource.training.students.contract import Rows
+from insource.training.students.heads import heads_of
 from insource.types import SpecialistVersion, Task
 
 Teach = Callable[[int, Sequence[Lesson]], Sequence[Lesson]]
@@ -136,7 +137,7 @@ class RehearsalSchool:
             found.append(rows)
         own, groups = found[0], self._stream.groups
         also, older = (rows[~np.isin(groups[rows], groups[own])] for rows in found[1:])
-        return RowSet(own, self._folds[own], also, classes, space.answers), older
+        return RowSet(own, self._folds[own], also, classes, space.answers, heads_of(space)), older
 
     def _write(self, developed: Developed, space: AnswerSpace) -> str:
         with self._artifacts.draft() as folder:

@@ -32,6 +32,7 @@ from insource.training.develop import Developed, Promise, RowSet, develop, guard
 from insource.training.families import Material
 from insource.training.snapshot import inputs_of
 from insource.training.splits import folds
+from insource.training.students.heads import heads_of
 from insource.types import Outcome, Reason, SpecialistVersion, Stage, Task
 
 NEVER_SHOWN = np.intp(-1)
@@ -202,7 +203,7 @@ class Replay:
         usable = seen[classes[seen] >= 0]
         evidence = usable[self._evidence[usable]]
         also = usable[~self._evidence[usable]]
-        return RowSet(evidence, self._folds[evidence], also, classes, space.answers)
+        return RowSet(evidence, self._folds[evidence], also, classes, space.answers, heads_of(space))
 
     def _open(
         self, developed: Developed, space: AnswerSpace, at: int, evidence: int, took_over: bool, folder: Path

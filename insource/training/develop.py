@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from insource.answers import AnswerSpace
 from insource.risk.calibrate import calibrate
 from insource.risk.scores import Scorer, cross_fit_scores
+from insource.training.balance import answer_weights, tilt
 from insource.training.crossfit import CrossFit, cross_fit
 from insource.training.families import FAMILIES, Material
 from insource.training.students.contract import Classes, Probabilities, Rows, Student
+from insource.training.students.heads import Heads
 from insource.training.students.two_tier import NO_EXIT, TwoTierStudent, choose_exit, choose_weight, pooled
 from insource.types import Calibration, Require, Task
 
@@ -41,7 +43,8 @@ class Promise:
 class RowSet:
     """Which rows of the material to learn from: `evidence` may certify and has `folds`; `also` only teaches.
 
-    `classes` int (n,) covers all of the material, -1 where there is no reference; `labels` names the classes.
+    `classes` int (n,) covers all of the material, -1 where there is no reference; `labels` names the classes, and
+    `heads` tells their fields where there are several. `balance` makes rare answers likelier (`Recipe`).
     """
 
     evidence: Rows
@@ -49,6 +52,8 @@ class RowSet:
     also: Rows
     classes: Classes
     labels: tuple[str, ...]
+    heads: Heads | None = None
+    balance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,28 +158,39 @@ def certified(
 
 def _linear(material: Material, rows: RowSet, promise: Promise) -> tuple[Developed, CrossFit]:
     fit = _fit_linear(material, rows)
-    return _developed("linear", fit.student, fit.probabilities, rows, promise, None), fit
+    return _developed("linear", *_balanced(fit, rows), rows, promise, None), fit
 
 
 def _static(material: Material, rows: RowSet, promise: Promise) -> Developed:
     fit = _fit_coarsely(material, *material.static(), rows)
-    return _developed("static", fit.student, fit.probabilities, rows, promise, None)
+    return _developed("static", *_balanced(fit, rows), rows, promise, None)
 
 
 def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: CrossFit | None) -> list[Developed]:
     """Return the frozen encoder, and before it, where the linear fit is given, the two tiers together."""
-    student, embeddings = material.encoder()
+    student, embeddings = material.encoder(rows.labels)
     fit = _fit(material, student, embeddings, rows, rows.folds)
     trunk = material.trunk_digest
-    alone = _developed("encoder-frozen", fit.student, fit.probabilities, rows, promise, trunk)
+    back, second = _balanced(fit, rows)
+    alone = _developed("encoder-frozen", back, second, rows, promise, trunk)
     if linear is None:
         return [alone]
-    first, second, references = linear.probabilities, fit.probabilities, rows.classes[rows.evidence]
-    weight = choose_weight(first, second, references)
+    front, first = _balanced(linear, rows)
+    references = rows.classes[rows.evidence]
+    weight = choose_weight(linear.probabilities, fit.probabilities, references)
     exit_at = choose_exit(first, references, EXIT_SHARE * promise.target_risk) if weight < 1.0 else NO_EXIT
-    both: Any = TwoTierStudent(linear.student, fit.student, weight=weight, exit_at=exit_at)  # type: ignore[arg-type]
+    both: Any = TwoTierStudent(front, back, weight=weight, exit_at=exit_at)  # type: ignore[arg-type]
     together = pooled(first, second, weight, exit_at)
     return [_developed("two-tier", both, together, rows, promise, trunk), alone]
+
+
+def _balanced(fit: CrossFit, rows: RowSet) -> tuple[Student, Probabilities]:
+    """Return the student on everything and the out-of-fold probabilities, rare answers made likelier in both."""
+    if not rows.balance:
+        return fit.student, fit.probabilities
+    learned = rows.classes[np.concatenate([rows.evidence, rows.also])]
+    weights = answer_weights(learned, len(rows.labels), rows.balance)
+    return fit.student.tilted(np.log(weights).astype(np.float32)), tilt(fit.probabilities, weights)
 
 
 def _fit_linear(material: Material, rows: RowSet) -> CrossFit:
@@ -188,6 +204,7 @@ def _fit_coarsely(material: Material, student: Student, prepared: Any, rows: Row
 
 
 def _fit(material: Material, student: Student, prepared: Any, rows: RowSet, folds: NDArray[np.intp]) -> CrossFit:
+    student.heads = rows.heads
     known, before = material.fitted.get(student.family, ((), None))
     fit = cross_fit(
         student,

@@ -5,7 +5,6 @@ Numpy arrays only: it knows neither the graph they end up in nor the runtime tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insource.backends.model_files import read_arrays
+from insource.backends.model_files import LARGEST_TEXT, parse_json, read_arrays, read_plain
 from insource.errors import DataError
+from insource.training.architectures import POSITIONS, WORDS, Array, as_bert, as_bert_config
 
-Array = NDArray[Any]
-WORDS = "embeddings.word_embeddings.weight"
-POSITIONS = "embeddings.position_embeddings.weight"
-SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+__all__ = [
+    "POSITIONS", "WORDS", "Array", "EncoderShape", "Quantised", "Weights", "bert_config", "quantise", "read_shape",
+]  # fmt: skip
+SUPPORTED = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,16 @@ class Quantised:
     scale: NDArray[np.float32]
 
 
+def bert_config(folder: Path) -> dict[str, Any]:
+    """Return config.json under BERT's names; raise DataError where there is none of an encoder that can be built."""
+    return _configs(folder)[1]
+
+
 def read_shape(folder: Path) -> EncoderShape:
     """Read config.json; raise DataError where it is missing, or is no encoder of the kind that can be built."""
     path = folder / "config.json"
+    config = bert_config(folder)
     try:
-        config = json.loads(path.read_text("utf-8"))
         for key, wanted in SUPPORTED.items():
             if config.get(key, wanted) != wanted:
                 raise DataError(
@@ -70,17 +75,34 @@ def read_shape(folder: Path) -> EncoderShape:
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
             kept_heads=_kept_heads(config.get("pruned_heads") or {}, layers, heads),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); expected the config of a BERT encoder. "
-            "Point at a folder with config.json, model.safetensors and tokenizer.json."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
     if min(shape.layers, shape.hidden, shape.heads, shape.positions) < 1 or shape.hidden % shape.heads:
         raise DataError(
             f"{path} asks for {shape.layers} layers of {shape.hidden} dimensions in {shape.heads} heads; expected "
             "dimensions that the heads share evenly. Fetch the model again."
         )
     return shape
+
+
+def _configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return config.json as it stands, and under BERT's names."""
+    path = folder / "config.json"
+    try:
+        found = parse_json(read_plain(path, LARGEST_TEXT, links=True))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        return found, as_bert_config(found)
+    except ValueError as error:
+        raise DataError(f"{path} says {error}. Choose such an encoder.") from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read ({type(error).__name__}: {error}); expected the config of a BERT encoder. "
+        "Point at a folder with config.json, model.safetensors and tokenizer.json."
+    )
 
 
 def _kept_heads(pruned: Mapping[str, list[int]], layers: int, heads: int) -> tuple[int, ...]:
@@ -94,19 +116,20 @@ def _kept_heads(pruned: Mapping[str, list[int]], layers: int, heads: int) -> tup
 
 
 class Weights:
-    """The tensors of one encoder by their names, as float32; a leading "bert." in the file is taken off."""
+    """The tensors of one encoder, as float32, by the names that BERT gives them."""
 
     def __init__(self, tensors: Mapping[str, Array], source: str) -> None:
-        self._tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
+        self._tensors = dict(tensors)
         self._source = source
 
     @classmethod
     def read(cls, path: Path) -> Weights:
-        """Read a safetensors file of float32 or float16; raise DataError where it cannot be read."""
+        """Read a safetensors file of float32 or float16 beside its config.json; raise DataError where that fails."""
         from safetensors import SafetensorError
 
+        config, _ = _configs(path.parent)
         try:
-            return cls(read_arrays(path, links=True), str(path))
+            return cls(as_bert(read_arrays(path, links=True), config), str(path))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{path} cannot be read as safetensors ({error}); expected float32 or float16 weights. Fetch it again."

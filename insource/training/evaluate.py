@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from insource.risk.bounds import binomial_upper_bound
 
 TIMED = 300
 PAIRS = 10
+FORGOTTEN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Evaluation:
     """What a specialist made of rows: `labels` and `references` str (n,), `scores` float64 (n,).
 
     A reference outside the closed set is "" and counts as a mistake. `latency_ms` are p50 and p99 of single answers.
+    `fields` has, where the answers have several fields, the value of each answer by field.
     """
 
     answers: tuple[str, ...]
@@ -36,6 +38,7 @@ class Evaluation:
     confidence_level: float
     latency_ms: tuple[float, float]
     texts_per_second: float
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
@@ -61,6 +64,15 @@ class Evaluation:
         """The mean F1 over all answers that were given or were right, each counting the same."""
         return float(np.mean([row["f1"] for row in self.per_answer() if row["rows"] or row["given"]]))
 
+    def per_field(self) -> list[dict[str, Any]]:
+        """Return each field's accuracy; a reference outside the closed set is a mistake in all of them."""
+        number = {answer: place for place, answer in enumerate(self.answers)} | {"": -1}
+        said, right = (np.array([number[label] for label in of.tolist()]) for of in (self.labels, self.references))
+        return [
+            {"field": name, "accuracy": float((np.array([*values, ""])[said] == np.array([*values, ""])[right]).mean())}
+            for name, values in self.fields.items()
+        ]
+
     def per_answer(self) -> list[dict[str, Any]]:
         """Return each answer's rows, precision, recall, F1, and how many of its rows were accepted and missed."""
         accepted, wrong = self.accepted, self.wrong
@@ -84,6 +96,11 @@ class Evaluation:
             )
         return rows
 
+    def forgotten(self) -> list[dict[str, Any]]:
+        """Return the answers of `per_answer` with the lowest recall, five at most, those always found left out."""
+        missed = [row for row in self.per_answer() if row["rows"] and row["recall"] < 1.0]
+        return sorted(missed, key=lambda row: (row["recall"], -row["rows"]))[:FORGOTTEN]
+
     def figures(self) -> dict[str, Any]:
         """Return what `evaluate --json` writes besides task and version."""
         accepted = self.accepted
@@ -95,6 +112,7 @@ class Evaluation:
             "coverage": float(accepted.mean()),
             "selective_risk": int((accepted & self.wrong).sum()) / kept if kept else None,
             "threshold": self.threshold,
+            "per_field": self.per_field(),
             "per_answer": self.per_answer(),
             "latency_ms": {"p50": self.latency_ms[0], "p99": self.latency_ms[1]},
             "texts_per_second": self.texts_per_second,
@@ -118,11 +136,11 @@ def evaluate(
 
     The rows are answered as a batch, and up to 300 of them once more one at a time for the latency.
     """
-    start = time.perf_counter()
+    start, space = time.perf_counter(), specialist.answers
     answered = specialist.answer_texts(texts)
     seconds = time.perf_counter() - start
     return Evaluation(
-        answers=specialist.answers.answers,
+        answers=space.answers,
         labels=np.array([label for label, _ in answered]),
         references=np.array([reference or "" for reference in references]),
         scores=np.array([score for _, score in answered], dtype=np.float64),
@@ -130,6 +148,7 @@ def evaluate(
         confidence_level=confidence_level,
         latency_ms=_latency(specialist, texts),
         texts_per_second=len(texts) / seconds,
+        fields=dict(zip(space.fields, zip(*map(space.values, space.answers), strict=True), strict=False)),
     )
 
 

@@ -7,22 +7,19 @@ scores that serving gives. It knows artifacts and folders; what the files hold i
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from insource.backends.onnx import Trunks
 from insource.backends.specialist import Specialist, open_specialist
-from insource.errors import ArtifactDamaged, UserError
+from insource.errors import ArtifactDamaged
 from insource.store.artifacts import ArtifactStore
-from insource.store.sync import sync_folder
-from insource.training.exporting.card import card, readme
+from insource.training.exporting.appearing import check_free, write_folder
+from insource.training.exporting.card import card, needed, readme
 from insource.training.exporting.contents import CARD_FILE, RUNNER_FILE, Contents, check_family, seal
 from insource.training.trunks import Say
 from insource.types import SpecialistVersion
@@ -49,7 +46,10 @@ MOST_PROBES = 60
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written: the folder, its files with their bytes, and how far its runner was off on so many texts."""
+    """What was written: the folder, its files with their bytes, and how far its runner was off on so many texts.
+
+    `packages` are what run.py needs besides Python.
+    """
 
     version: SpecialistVersion
     folder: Path
@@ -57,6 +57,7 @@ class Exported:
     checked: int
     difference: float
     licence: str | None
+    packages: tuple[str, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -74,12 +75,13 @@ def export(
 ) -> Exported:
     """Write a version into `folder`, which must not exist yet or be empty.
 
-    `runtime` gives the folder with onnxruntime-web's files where the page is wanted. Raises UserError where the folder
-    is taken or cannot be written, or where the version cannot be carried over, ArtifactDamaged where its bytes are not
-    those registered or the written folder answers otherwise than they do, and what `runtime` raises.
+    `runtime` gives the folder with onnxruntime-web's files; without it there is no page, and where the page needs none
+    it is not called. Raises UserError where the folder is taken or cannot be written, or where the version cannot be
+    carried over, ArtifactDamaged where its bytes are not those registered or the written folder answers otherwise than
+    they do, and what `runtime` raises.
     """
     check_family(version.family)
-    _check_free(folder)
+    check_free(folder)
     busy = say(f"exporting {version.name}")
     busy(0, 4)
     artifact = artifacts.open(version.digest)
@@ -94,7 +96,7 @@ def export(
     told = {**card(version, specialist.answers, specialist.inputs.to_json(), trunk), **contents.reading}
     files = dict(contents.files)
     if runtime is not None:
-        files |= contents.page(runtime())
+        files |= contents.page(runtime)
     files["README.md"] = readme(told, files).encode()
     busy(2, 4)
 
@@ -102,11 +104,11 @@ def export(
         busy(3, 4)
         return check_runner(draft, specialist)
 
-    difference = _write(folder, files, seal(told, files), check)
+    difference = write_folder(folder, {**files, CARD_FILE: seal(told, files)}, check)
     busy(4, 4)
     sizes = {each.name: each.stat().st_size for each in sorted(folder.iterdir())}
     licence = told["base"]["licence"] if told["base"] else None
-    return Exported(version, folder, sizes, len(probes(specialist)), difference, licence)
+    return Exported(version, folder, sizes, len(probes(specialist)), difference, licence, needed(told))
 
 
 def probes(specialist: Specialist) -> list[str]:
@@ -154,39 +156,3 @@ def _run(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
         raise ArtifactDamaged(f"The exported folder's {RUNNER_FILE} failed; it said: {said} Nothing was exported.")
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
-
-
-def _check_free(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()) or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(
-            f"--to {folder} is taken; a folder that does not exist yet, or an empty one, was expected. Name another."
-        )
-
-
-def _write(folder: Path, files: Mapping[str, bytes], sealed: bytes, check: Callable[[Path], float]) -> float:
-    """Write everything into a hidden folder beside, specialist.json last, check it, and rename it into place."""
-    draft = folder.parent / f".{folder.name}.{token_hex(4)}.partial"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        for name, data in (*files.items(), (CARD_FILE, sealed)):
-            _write_synced(draft / name, data)
-        sync_folder(draft)
-        difference = check(draft)
-        draft.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}); a folder of this user with room in it was "
-            "expected. Nothing was exported; name another."
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return difference
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -85,39 +85,39 @@ class Material:
             self._static = student, student.prepare(self.texts)
         return self._static
 
-    def encoder(self) -> tuple[Student, Any]:
-        """Return an unfitted frozen-encoder student and the embeddings."""
+    def encoder(self, labels: Sequence[str] = ()) -> tuple[Student, Any]:
+        """Return an unfitted frozen-encoder student, which may learn from the labels' words, and the embeddings."""
         if self.trunk_digest is None:
             self.precision = self._choose_precision(self._student)
             digest = self.room.ensure(self._base, self.precision)
             self.windows = choose_windows(self.texts, self.room.get(digest))
             self.trunk_digest = self.room.windowed(digest, self.windows.most)
-        student = self._student_of(self.trunk_digest)
+        student = self._student_of(self.trunk_digest, labels)
         if self._embeddings is None:
             self._embeddings = student.prepare(self.texts)
         return student, self._embeddings
 
-    def of(self, family: str) -> tuple[Student, Any]:
-        """Return an unfitted student of a family, and the texts as it learns from them."""
+    def of(self, family: str, labels: Sequence[str] = ()) -> tuple[Student, Any]:
+        """Return an unfitted student of a family, and the texts as it learns from them; `labels` as for `encoder`."""
         if family == "linear":
             return self.linear()
         if family == "static":
             return self.static()
         if family == "encoder-frozen":
-            return self.encoder()
+            return self.encoder(labels)
         from insource.training.students.two_tier import Tiers, TwoTierStudent
 
         linear, counts = self.linear()
-        encoder, embeddings = self.encoder()
+        encoder, embeddings = self.encoder(labels)
         return TwoTierStudent(linear, encoder), Tiers(counts, embeddings)  # type: ignore[arg-type]
 
     def _student(self, precision: str) -> Any:
         return self._student_of(self.room.ensure(self._base, precision))
 
-    def _student_of(self, digest: str) -> Any:
+    def _student_of(self, digest: str, labels: Sequence[str] = ()) -> Any:
         from insource.training.students.encoder_frozen import EncoderFrozenStudent
 
-        return EncoderFrozenStudent(self.room.get(digest), self.room.embedder(digest))
+        return EncoderFrozenStudent(self.room.get(digest), self.room.embedder(digest), labels=labels)
 
     def embedder(self) -> Known:
         """Return the trunk with the embeddings of these texts at hand, to serve them without embedding them again."""

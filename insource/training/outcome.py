@@ -28,7 +28,7 @@ class Figures:
     """What was measured of a version: `rows` of train, calibration and test, size with its trunk, p50 and p99.
 
     `test` None where no row was set aside for it. `why` says why this family; `precision` is the trunk's, if any.
-    `noise` is what cross-fitting says of the references; None without it.
+    `noise` is what cross-fitting says of the references, `advice` what another recipe would gain; None without it.
     """
 
     rows: tuple[int, int, int]
@@ -38,6 +38,7 @@ class Figures:
     why: str
     precision: str | None
     noise: LabelNoise | None = None
+    advice: str | None = None
 
     def named_rows(self) -> dict[str, int]:
         """Return the rows by the name of their split."""
@@ -62,9 +63,10 @@ class Trained:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know before promoting it: what was not certified, and which bar it misses."""
+        """What a person should know before promoting it: what was not certified, a missed bar, advice."""
         calibration = self.version.calibration
-        return (*(calibration.notes if calibration else ()), *self._misses())
+        advice = self.figures.advice
+        return (*(calibration.notes if calibration else ()), *self._misses(), *([advice] if advice else ()))
 
     def _misses(self) -> list[str]:
         """Name each requirement of the task that the measured version does not meet."""

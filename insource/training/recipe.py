@@ -25,6 +25,7 @@ class Recipe:
     `precision` "auto" takes int8 unless fp32 is significantly more accurate on held-out rows. Family encoder alone:
     `tuning` None takes the defaults, `layers` leaves so many of the base model's, `small_vocabulary` leaves the words
     that occur, and `teacher` is the number of the version that teaches, whose own layers it starts from if tuned.
+    `balance` in [0, 1] makes rare answers likelier: at 1 every answer counts the same, however many rows it has.
     """
 
     family: str = "auto"
@@ -37,12 +38,18 @@ class Recipe:
     layers: int | None = None
     small_vocabulary: bool = False
     teacher: int | None = None
+    balance: float = 0.0
 
     def check(self) -> None:
         """Raise UserError where a choice is unknown, or does not go with another."""
         check_family(self.family, (*CHOICES, TUNED))
         if self.method not in METHODS:
             raise UserError(f"The method is {self.method!r}; one of {', '.join(METHODS)} was expected.")
+        if not 0.0 <= self.balance <= 1.0:
+            raise UserError(
+                f"--balance is {self.balance:g}; 0 (every answer as frequent as it is) to 1 (as if all were as "
+                "frequent) was expected."
+            )
         if self.family == "auto" and self.method == "none":
             raise UserError("--no-certify measures nothing to choose by; name a --family beside it.")
         for name, option in OPTIONS.items():

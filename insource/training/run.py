@@ -19,6 +19,7 @@ from insource.errors import DataError
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
 from insource.training import held_out
+from insource.training.balance import advice, answer_weights
 from insource.training.develop import (
     NOTHING_CERTIFIED,
     Developed,
@@ -38,6 +39,7 @@ from insource.training.snapshot import Snapshot, inputs_of, take_snapshot
 from insource.training.split_rows import Split, split_rows
 from insource.training.splits import FOLDS, folds
 from insource.training.students.contract import Classes, Rows
+from insource.training.students.heads import heads_of
 from insource.training.suspects import label_noise
 from insource.training.teacher import open_teacher
 from insource.training.trunks import Say, TrunkRoom
@@ -145,6 +147,7 @@ def make_version(
         why="; ".join(filter(None, (developed.why, str(material.windows or "") if developed.trunk else ""))),
         precision=developed.precision or (material.precision if developed.trunk else None),
         noise=noise,
+        advice=None if check else _advice(developed, snapshot.classes[split.learn], recipe),
     )
     lineage = lineage_of(figures, task, asdict(recipe), snapshot.digest, developed.trunk) | dict(told or {})
     if check is not None:
@@ -158,6 +161,13 @@ def make_version(
         seconds=time.perf_counter() - started,
         require=task.require,
     )
+
+
+def _advice(developed: Developed, references: Classes, recipe: Recipe) -> str | None:
+    """Return what a balance would change; None with one, and where no row was answered out of fold."""
+    if recipe.balance or recipe.method == "none" or recipe.family == TUNED:
+        return None
+    return advice(developed.probabilities, references)
 
 
 def _keep_held_out(home: Path, artifact: Artifact, developed: Developed, snapshot: Snapshot, split: Split) -> None:
@@ -201,7 +211,7 @@ def _precision(recipe: Recipe, snapshot: Snapshot, rows: Rows) -> Callable[[Any]
 def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Promise, recipe: Recipe) -> Developed:
     classes, labels = snapshot.classes, snapshot.answers.answers
     if recipe.method == "none":
-        return _fit_only(material, split.learn, snapshot, recipe.family)
+        return _fit_only(material, split.learn, snapshot, recipe)
     placed = folds(snapshot.groups[split.learn], recipe.seed)
     if len(np.unique(placed)) < 2:
         raise DataError(
@@ -209,7 +219,7 @@ def _develop(material: Material, snapshot: Snapshot, split: Split, promise: Prom
             "texts, and fall into one fold; at least two folds were expected, since near-duplicates never straddle "
             "folds. Collect more varied traffic, or pass --no-certify."
         )
-    rows = RowSet(split.learn, placed, split.also, classes, labels)
+    rows = RowSet(split.learn, placed, split.also, classes, labels, heads_of(snapshot.answers), recipe.balance)
     return develop_or_forget(material, rows, split.older, promise, recipe.family)
 
 
@@ -222,11 +232,16 @@ def _check_rows(classes: Classes) -> None:
         )
 
 
-def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, family: str) -> Developed:
+def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, recipe: Recipe) -> Developed:
     """Fit one family on all rows; its score is the plain top probability, and nothing is certified."""
-    student, prepared = material.of(family)
+    family = recipe.family
+    student, prepared = material.of(family, snapshot.answers.answers)
     n_classes = len(snapshot.answers)
+    student.heads = heads_of(snapshot.answers)
     fitted = student.fit(prepared, rows, snapshot.classes[rows], n_classes)
+    if recipe.balance:
+        weights = answer_weights(snapshot.classes[rows], n_classes, recipe.balance)
+        fitted = fitted.tilted(np.log(weights).astype(np.float32))
     return Developed(
         family=family,
         student=fitted,

@@ -15,15 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from insource.backends.model_child import try_in_child
 from insource.backends.onnx import INFO_FILE, MODEL_FILE, TOKENIZER_FILE, Trunk, TrunkInfo, Trunks
-from insource.backends.refused_file import RefusedFile
-from insource.errors import ArtifactDamaged, DataError
+from insource.errors import ArtifactDamaged
 from insource.store.artifacts import ArtifactStore
 from insource.store.sync import replacing
 from insource.training.base_models import (
     DEFAULT_ENCODER,
-    KNOWN,
     WEIGHTS_FILE,
     BaseModel,
     base_model,
@@ -47,13 +44,12 @@ class TrunkRoom:
     def ensure(self, base: str = DEFAULT_ENCODER, precision: str = "int8") -> str:
         """Return the digest of the trunk made from `base`, fetched and built where it is not there yet.
 
-        A base whose digests are not pinned is loaded in a process of its own first. Raises FetchError where the base
-        model cannot be had, DataError where it is refused there, ArtifactDamaged where it cannot be built, StoreFull
-        or StoreError where there is no room for it.
+        Raises as `base`, ArtifactDamaged where it cannot be built, StoreFull or StoreError where there is no room.
         """
         from insource.training.encoder_graph import BUILDER
 
-        note = self._home / "trunks" / f"{hashlib.sha256(base.encode()).hexdigest()[:16]}-{precision}-{BUILDER}"
+        named = hashlib.sha256(f"{base}{_written(base)}".encode()).hexdigest()[:16]
+        note = self._home / "trunks" / f"{named}-{precision}-{BUILDER}"
         if note.is_file():
             try:
                 digest = note.read_text().strip()
@@ -61,10 +57,7 @@ class TrunkRoom:
                 return digest
             except ArtifactDamaged:
                 note.unlink()
-        model = self.base(base)
-        if base not in KNOWN:
-            _try(model)
-        digest = self.build(model, precision)
+        digest = self.build(self.base(base), precision)
         with replacing(note) as file:
             file.write(digest.encode() + b"\n")
         return digest
@@ -130,7 +123,7 @@ class TrunkRoom:
         return str(found) if found else None
 
     def base(self, name: str) -> BaseModel:
-        """Return a base model by name or folder, fetched where it is not there yet; raises as `ensure`."""
+        """Return a base model by name, folder or hub id, fetched where it is not there yet; raises as `base_model`."""
         return base_model(name, cache=self._home / "cache", progress=self._say(f"fetching {name}"))
 
     def get(self, digest: str) -> Trunk:
@@ -159,16 +152,6 @@ class TrunkRoom:
         return embed
 
 
-def _try(base: BaseModel) -> None:
-    try:
-        try_in_child("base", base.folder)
-    except RefusedFile as error:
-        raise DataError(
-            f"The base model in {base.folder} is not used: {error}. A model.safetensors and a tokenizer.json that "
-            "can be loaded were expected. Fetch the model again, from a source you trust."
-        ) from error
-
-
 def _npy(array: NDArray[np.float32]) -> bytes:
     """Return a .npy file's bytes; numpy's own writing to a file loses the operating system's reason for a failure."""
     buffer = io.BytesIO()
@@ -183,3 +166,9 @@ def _digest(trunk: str, texts: Sequence[str]) -> str:
         found.update(b"%d " % len(data))
         found.update(data)
     return found.hexdigest()
+
+
+def _written(base: str) -> str:
+    """Return what tells a folder's weights from others that lay there before; nothing for a name."""
+    weights = Path(base) / WEIGHTS_FILE
+    return f" {weights.stat().st_size} {weights.stat().st_mtime_ns}" if weights.is_file() else ""

@@ -20,6 +20,7 @@ from insource.training.recipe import Recipe
 from insource.training.snapshot import Snapshot
 from insource.training.split_rows import Split
 from insource.training.students.encoder import EncoderStudent
+from insource.training.students.heads import heads_of
 from insource.training.teacher import Teacher, smaller_base
 from insource.training.trunks import Say, TrunkRoom
 from insource.training.tuning.needs import torch_or_how
@@ -46,7 +47,8 @@ def prepare_tuning(
     teaching = teacher.teach([*snapshot.texts, *unlabelled], room, read_shape(base.folder).hidden) if teacher else None
     student = EncoderStudent(
         room, base, settings=replace(recipe.tuning or Settings(), seed=recipe.seed), precision=recipe.precision,
-        groups=snapshot.groups, teaching=teaching, checkpoints=home / "cache" / CHECKPOINTS, say=say,
+        groups=snapshot.groups, teaching=teaching, checkpoints=home / "cache" / CHECKPOINTS,
+        heads=heads_of(snapshot.answers), balance=recipe.balance, say=say,
     )  # fmt: skip
     return lambda: develop_tuned(student, snapshot, split, unlabelled)
 

@@ -9,7 +9,7 @@ from insource.store.registry import Registry
 
 ISSUE = {"task", "version", "rows", "accuracy", "macro_f1", "coverage", "selective_risk", "per_answer", "latency_ms",
          "texts_per_second"}  # fmt: skip
-BESIDE = {"threshold", "skipped", "left_out", "outside"}
+BESIDE = {"threshold", "skipped", "left_out", "outside", "per_field"}
 
 
 @pytest.fixture

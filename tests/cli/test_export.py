@@ -1,6 +1,7 @@
 """`insource export`: what it says and writes, how it refuses, and what a kill leaves."""
 
 import json
+import signal
 import time
 
 import pytest
@@ -47,12 +48,19 @@ def test_damaged_bytes_are_not_exported(registered, run, damage, tmp_path):
     assert done.code == 1 and "score.safetensors" in done.err and not (tmp_path / "out").exists()
 
 
-def test_a_kill_leaves_no_folder(registered, started, tmp_path):
+def test_a_kill_leaves_no_folder_and_the_next_export_sweeps_its_draft(registered, run, started, tmp_path):
     registered()
-    child = started("export", "triage", "--to", str(tmp_path / "out" / "triage"))
-    while not list((tmp_path / "out").glob(".triage.*.partial")):
-        assert child.poll() is None and not (tmp_path / "out" / "triage").exists()
+    out = tmp_path / "out"
+    child = started("export", "triage", "--to", str(out / "triage"))
+    while not list(out.glob(".triage.*.insource-draft/*")):
+        assert child.poll() is None and not (out / "triage").exists()
         time.sleep(0.001)
+    child.send_signal(signal.SIGSTOP)
+    (draft,) = out.iterdir()
+    assert run("export", "triage", "--to", str(out / "other")).code == 0
+    assert draft.is_dir(), "the draft of a living process was swept away"
     child.kill()
     child.wait()
-    assert not (tmp_path / "out" / "triage").exists()
+    assert draft.is_dir() and not (out / "triage").exists()
+    assert run("export", "triage", "--to", str(out / "third")).code == 0
+    assert {path.name for path in out.iterdir()} == {"other", "third"}

@@ -183,7 +183,7 @@ def test_bad_lines_are_left_out_when_asked_and_counted(run, write_traffic, ticke
         (("--target-risk", "1.5"), "--target-risk"),
         (("--guard", "card"), "--guard is 'card'; ANSWER=r was expected, such as unsafe=0.1"),
         (("--guard", "card=2"), "--guard card"),
-        (("--base", "nobody/knows", "--family", "encoder-frozen"), "is neither a folder nor one of all-MiniLM-L6-v2"),
+        (("--base", "nobody knows", "--family", "encoder-frozen"), "is neither a folder nor one of all-MiniLM-L6-v2"),
         (("--json", "no/such/folder.json"), "no file in a folder that exists"),
     ],
 )

@@ -37,7 +37,7 @@ def work(arguments):
     from insource.store.registry import Registry
 
     class Sure(Scripted):
-        answers = SimpleNamespace(normalise=lambda raw: raw, index=len)
+        answers = SimpleNamespace(normalise=lambda raw: raw, find=lambda text: text, index=len)
 
     def opened(version, upstream=None):
         return Sure({"sure": "yes"}, score=0.9, name=version.name)

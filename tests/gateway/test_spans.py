@@ -237,7 +237,8 @@ def test_nothing_is_imported_unless_asked_for(endpoint, loaded):
     assert child(code).stdout.strip() == loaded
 
 
-def test_closing_does_not_wait_for_a_collector_that_does_not_answer():
+def test_closing_does_not_wait_for_a_collector_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr("insource.gateway.spans.CLOSE_SECONDS", 0.05)
     held = []
 
     class Stuck(SpanProcessor):

@@ -63,9 +63,16 @@ def until_raised(rehearsal, rows):
     raise AssertionError("the threshold was never raised")
 
 
-def test_a_doubt_ends_with_a_higher_threshold_and_all_begins_anew(rehearsal):
-    until_raised(rehearsal, shifted(4_500))
-    raised = rehearsal.registry.recertified("triage", 1)
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory):
+    """A rehearsal whose threshold was raised: to be looked at only."""
+    with begun(tmp_path_factory.mktemp("raised")) as rehearsal:
+        until_raised(rehearsal, shifted(2_000))
+        yield rehearsal
+
+
+def test_a_doubt_ends_with_a_higher_threshold_and_all_begins_anew(settled):
+    rehearsal, raised = settled, settled.registry.recertified("triage", 1)
     assert 0.4 == raised.before < raised.calibration.threshold == in_force(rehearsal) < 0.7
     assert raised.who == "steward" and raised.doubts == 1 and raised.calibration.rows in (1_000, 2_000, 4_000)
     assert raised.why.startswith(f"threshold raised from 0.4000 to {raised.calibration.threshold:.4f} on "
@@ -81,7 +88,7 @@ def test_a_doubt_ends_with_a_higher_threshold_and_all_begins_anew(rehearsal):
 
 
 def test_afterwards_only_what_is_accepted_now_counts(rehearsal):
-    until_raised(rehearsal, shifted(4_500))
+    until_raised(rehearsal, shifted(2_000))
     rows = shifted(400, seed=5)  # decided by a worker that had not heard yet: accepted at 0.4
     rehearsal.settle(rows)
     seen = rehearsal.steward.look("triage").watch
@@ -99,9 +106,9 @@ def test_a_kill_at_any_point_changes_nothing(tmp_path, forget):
     told = []
     for killed in (False, True):
         with begun(tmp_path / str(killed)) as rehearsal:
-            rows = shifted(2_600)
-            for start in range(0, len(rows), 500):
-                rehearsal.settle(rows[start : start + 500])
+            rows = shifted(1_400)
+            for start in range(0, len(rows), 250):
+                rehearsal.settle(rows[start : start + 250])
                 if killed:
                     if forget:
                         with rehearsal.registry._writing() as connection:
@@ -121,7 +128,7 @@ def test_a_kill_between_the_look_and_the_act_is_made_good(rehearsal, monkeypatch
         raise StageConflict("as a steward that is gone")
 
     monkeypatch.setattr(rehearsal.registry, "recertify", killed)
-    rehearsal.ledger.write(shifted(2_600))
+    rehearsal.ledger.write(shifted(1_400))
     for _ in range(12):
         rehearsal.steward.turn()
     assert in_force(rehearsal) == 0.4 and rehearsal.steward.look("triage").watch.drift.standing.value == "doubt"
@@ -132,9 +139,9 @@ def test_a_kill_between_the_look_and_the_act_is_made_good(rehearsal, monkeypatch
 
 
 def test_a_suspension_comes_first(rehearsal):
-    rehearsal.settle(shifted(2_600, bad=0.6))
+    rehearsal.settle(shifted(1_400, bad=0.6))
     assert rehearsal.registry.suspension("triage").who == "steward" and in_force(rehearsal) == 0.4
-    rehearsal.settle(shifted(2_600, seed=6, bad=0.1))
+    rehearsal.settle(shifted(1_400, seed=6))
     assert in_force(rehearsal) == 0.4  # what is suspended is lifted at its own threshold, or by a new version
 
 
@@ -147,10 +154,9 @@ def test_a_person_who_promotes_another_version_has_his_way(rehearsal):
     assert rehearsal.registry.recertified("triage") is None
 
 
-def test_the_next_doubt_is_counted_on(rehearsal):
-    until_raised(rehearsal, shifted(4_500))
-    certified = rehearsal.steward.look("triage").standing.certified
-    assert certified == Certified(in_force(rehearsal), {}, 1)
+def test_the_next_doubt_is_counted_on(settled):
+    certified = settled.steward.look("triage").standing.certified
+    assert certified == Certified(in_force(settled), {}, 1)
 
 
 def test_what_was_seen_before_the_doubt_does_not_certify_the_next_version():

@@ -1,5 +1,6 @@
 """The replay on small made-up streams: what is known when, what may certify, and who serves."""
 
+import asyncio
 import json
 
 import numpy as np
@@ -84,6 +85,12 @@ async def replay(stream, *, kind=Spied, seed=0, task=TASK, **plan):
     return await made.run(), made
 
 
+@pytest.fixture(scope="module")
+def usual(noisy):
+    """The replay of the noisy stream and what made it, to be looked at only."""
+    return asyncio.run(replay(noisy))
+
+
 def spans(result, stream):
     """Return (from, to, the version that served) for each version tried."""
     ends = [*(version.at for version in result.versions[1:]), len(stream)]
@@ -103,8 +110,8 @@ def certifying_rows_are_fair(result, made, stream):
     return all((open_rows[rows.evidence] | result.audited[rows.evidence]).all() for rows in made.taught)
 
 
-async def test_the_shadow_period_is_exact(noisy):
-    result, _ = await replay(noisy)
+def test_the_shadow_period_is_exact(usual):
+    result, _ = usual
     assert set(result.reasons[:WARMUP]) == {Reason.NO_SPECIALIST}
     assert Reason.NO_SPECIALIST not in result.reasons[WARMUP:]
     assert not result.accepted[:WARMUP].any() and not result.audited[:WARMUP].any()
@@ -112,8 +119,8 @@ async def test_the_shadow_period_is_exact(noisy):
     assert result.versions[0].at == WARMUP
 
 
-async def test_the_coin_falls_before_the_decision_and_apart_from_the_score(noisy):
-    result, _ = await replay(noisy)
+def test_the_coin_falls_before_the_decision_and_apart_from_the_score(noisy, usual):
+    result, _ = usual
     coin = hash_coin(0)
     for start, stop, serving in spans(result, noisy):
         rate = coin_rate(TASK.audit_rate, serving.certified_coverage)
@@ -122,8 +129,8 @@ async def test_the_coin_falls_before_the_decision_and_apart_from_the_score(noisy
     assert (result.audited & result.accepted).any() and (result.audited & ~result.accepted).any()
 
 
-async def test_evidence_is_chosen_by_time_and_coin_alone(noisy):
-    result, made = await replay(noisy)
+def test_evidence_is_chosen_by_time_and_coin_alone(noisy, usual):
+    result, made = usual
     assert result.accepted.any()
     assert certifying_rows_are_fair(result, made, noisy)
     last = made.taught[-1]
@@ -136,8 +143,8 @@ async def test_the_control_that_certifies_with_escalated_requests_is_caught(nois
     assert not certifying_rows_are_fair(result, made, noisy)
 
 
-async def test_nothing_is_learned_from_an_accepted_request_that_was_not_audited(noisy):
-    result, made = await replay(noisy)
+def test_nothing_is_learned_from_an_accepted_request_that_was_not_audited(usual):
+    result, made = usual
     unknown = result.accepted & ~result.audited
     assert unknown.any()
     for version, rows in zip(result.versions, made.taught, strict=True):
@@ -145,8 +152,8 @@ async def test_nothing_is_learned_from_an_accepted_request_that_was_not_audited(
         assert not unknown[taught].any() and taught.max() < version.at
 
 
-async def test_the_same_seed_gives_the_same_replay_and_another_seed_another(noisy):
-    (first, _), (again, _), (other, _) = [await replay(noisy, seed=seed) for seed in (0, 0, 1)]
+def test_the_same_seed_gives_the_same_replay_and_another_seed_another(noisy, usual):
+    (first, _), (again, _), (other, _) = usual, asyncio.run(replay(noisy)), asyncio.run(replay(noisy, seed=1))
     assert first.versions == again.versions
     assert (first.accepted == again.accepted).all() and (first.audited == again.audited).all()
     assert np.array_equal(first.scores, again.scores, equal_nan=True)
@@ -162,8 +169,8 @@ async def test_a_version_that_certifies_nothing_accepts_nothing(stream_of, ticke
     assert len(made.taught[-1].evidence) == result.versions[-1].at  # all of it is evidence, without a coin
 
 
-async def test_the_risk_of_what_is_accepted_is_within_the_target(noisy):
-    result, _ = await replay(noisy)
+def test_the_risk_of_what_is_accepted_is_within_the_target(usual):
+    result, _ = usual
     assert result.accepted.sum() > 300
     assert result.wrong[result.accepted].mean() <= TASK.target_risk
 

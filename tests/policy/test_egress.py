@@ -4,6 +4,7 @@ import ast
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -35,13 +36,22 @@ SOCKETS = {"ClientSession", "AsyncClient", "open_connection", "create_connection
 
 def constructions(source, wanted=frozenset(OURS | SOCKETS)):
     """Return the lines that call one of the names, under whatever name it was imported."""
-    tree = ast.parse(source)
-    names = set(wanted)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom | ast.Import):
-            names |= {alias.asname for alias in node.names if alias.asname and alias.name.split(".")[-1] in names}
-    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [node.lineno for node in called if getattr(node.func, "attr", getattr(node.func, "id", "")) in names]
+    names, (renamed, called) = set(wanted), read(source)
+    for name, other in renamed:
+        names |= {other} if name in names else set()
+    return [line for name, line in called if name in names]
+
+
+@cache
+def read(source):
+    """Return what a source imports under another name, and what it calls on which line."""
+    nodes = list(ast.walk(ast.parse(source)))
+    imported = [alias for node in nodes if isinstance(node, ast.ImportFrom | ast.Import) for alias in node.names]
+    called = [node for node in nodes if isinstance(node, ast.Call)]
+    return (
+        [(alias.name.split(".")[-1], alias.asname) for alias in imported if alias.asname],
+        [(getattr(node.func, "attr", getattr(node.func, "id", "")), node.lineno) for node in called],
+    )
 
 
 def constructing(wanted):

@@ -1,5 +1,6 @@
 """Compressing a version from end to end: what is registered, what is refused, and what is left behind."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -86,6 +87,20 @@ def test_what_was_compressed_can_be_compressed_again(version, compressed):
     twice = compressed(once, How(vocabulary=True, quantise="int8"))
     assert twice.trained.version.lineage["compressed_from"] == "triage@2"
     assert twice.beside.result.size_bytes < twice.beside.source.size_bytes
+
+
+def test_rows_with_groups_are_split_as_they_were(trained, tickets, compressed, home, tiny_base):
+    lines = [{**line, "group": f"customer {number // 6}"} for number, line in enumerate(tickets(120))]
+    before = trained(as_examples(lines), family="encoder-frozen", base=str(tiny_base), precision="fp32").version
+    found = compressed(before, How(layers=1)).trained
+    assert found.version.lineage["rows"] == before.lineage["rows"] and found.snapshot.grouped
+    assert found.snapshot.digest == before.lineage["snapshot"]
+    assert len(set(found.snapshot.groups.tolist())) == 20
+    assert compressed(found.version, How(quantise="int8")).trained.version.lineage["rows"] == before.lineage["rows"]
+    (path,) = (home / "snapshots").iterdir()
+    path.write_text(re.sub(r',"group":\d+', "", path.read_text()))  # as versions before this one wrote it
+    with pytest.raises(DataError, match="had groups of their own that were not kept yet"):
+        compressed(before, How(layers=1))
 
 
 def test_two_tiers_stay_two_tiers(source, compressed):

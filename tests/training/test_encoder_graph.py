@@ -151,7 +151,9 @@ def test_weights_under_a_bert_prefix_are_the_same_encoder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "roberta"}, "roberta"),
+        ({"model_type": "mpnet"}, "'mpnet'; one of bert, roberta, xlm-roberta, camembert, distilbert can be built"),
+        ({"model_type": ["bert"]}, "one of bert"),
+        ({"model_type": "roberta", "pad_token_id": "one"}, "pad_token_id = 'one'"),
         ({"hidden_act": "gelu_new"}, "gelu_new"),
         ({"position_embedding_type": "relative_key"}, "relative_key"),
         ({"hidden_size": "wide"}, "cannot be read"),

@@ -35,9 +35,10 @@ from insource.training.students.linear import LinearStudent
 from insource.types import Calibration, SpecialistVersion, Task
 from tests.conftest import make_tickets
 from tests.training.conftest import NOON, as_examples, silent
+from tests.training.random_static import random_static
 
 CERTIFIED = Calibration("cross-fit", 0.05, 0.95, 400, 0.6, 0.8, 320, 3, 0.03, 0.9)
-FAMILIES = ("linear", "two-tier", "encoder-frozen")
+FAMILIES = ("linear", "static", "two-tier", "encoder-frozen")
 LONG = ["card lost " * 6, "refund " * 100, "w1 w2 w3 w4 w5 w6 w7 w8 " * 4, "card " * 1_000]
 ODD = [
     "",
@@ -59,6 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> SimpleNam
     artifacts = ArtifactStore(home)
     words = {
         "linear": 9,
+        "static": 9,
         "two-tier": 3,
         "encoder-frozen": 9,
     }  # so that one encoder reads windows and the other does not
@@ -125,7 +127,7 @@ def test_the_folder_answers_and_scores_as_serving_does(made, family):
     assert done.difference <= 1e-5 and done.checked > 12
     assert differences(done.folder, opened(made, version), threshold, texts) <= 1e-5
     windows = json.loads((done.folder / "specialist.json").read_text()).get("tokens", {}).get("windows", 0)
-    assert windows == 0 if family == "linear" else windows == 1 if family == "two-tier" else windows > 1
+    assert windows == 0 if family in ("linear", "static") else windows == 1 if family == "two-tier" else windows > 1
     assert set(done.files) == {path.name for path in done.folder.iterdir()} and "index.html" not in done.files
 
 
@@ -139,15 +141,20 @@ def test_it_is_a_program_that_needs_no_insource(made):
 
 
 def test_the_runner_imports_no_more_than_it_says(made):
-    for family, wanted in (("linear", set()), ("encoder-frozen", {"tokenizers"}), ("two-tier", {"tokenizers"})):
+    onnx, tokens = {"numpy", "onnxruntime"}, {"numpy", "onnxruntime", "tokenizers"}
+    for family, wanted in (("linear", onnx), ("static", {"numpy"}), ("encoder-frozen", tokens), ("two-tier", tokens)):
         runner = (made.out / family / "run.py").read_text()
         imported = {line.split()[1] for line in runner.splitlines() if line.startswith(("import ", "from "))}
-        assert imported - sys.stdlib_module_names == {"numpy", "onnxruntime", *wanted}
-        assert "#:" not in runner and "in_slots" not in runner and len(runner.splitlines()) < 65
+        assert imported - sys.stdlib_module_names == wanted
+        packages = f"pip install {' '.join(sorted(wanted, key=['onnxruntime', 'numpy', 'tokenizers'].index))}`"
+        assert packages in (made.out / family / "README.md").read_text()
+        assert "#:" not in runner and "in_slots" not in runner
+        assert len(runner.splitlines()) < (95 if family == "static" else 65)
 
 
-def test_every_file_is_checked_before_an_answer(copied):
-    folder = copied("encoder-frozen")
+@pytest.mark.parametrize("family", ["encoder-frozen", "static"])
+def test_every_file_is_checked_before_an_answer(copied, family):
+    folder = copied(family)
     for path in sorted(folder.iterdir()):
         if path.name == "run.py":
             continue
@@ -269,6 +276,35 @@ def test_a_context_that_is_moved_is_refused(made, write):
 
 
 @pytest.mark.parametrize("calibrator", ["logistic", "venn_abers"])
+def test_a_static_model_is_summed_as_where_it_serves(made, write, out, calibrator):
+    texts = [line["text"] for line in make_tickets(60, seed=5)] + ODD
+    digest = random_static(made.artifacts, texts, calibrator)
+    version = replace(made.versions["static"], digest=digest)
+    write(version)
+    asked = [*texts, *LONG, *(line["text"] for line in make_tickets(200, seed=8)), "of which no word is known: zyx"]
+    assert differences(out, opened(made, version), version.calibration.threshold, asked) <= 1e-6
+    told = json.loads((out / "specialist.json").read_text())
+    assert ("steps" in told["scorer"]) == (calibrator == "venn_abers") and "model.onnx" not in told["files"]
+    told["units"]["part_orders"] = [5]
+    (out / "specialist.json").write_text(json.dumps(told))
+    with pytest.raises(ArtifactDamaged, match="the same was expected"):
+        check_runner(out, opened(made, version))
+
+
+def test_the_page_of_a_static_model_needs_no_runtime(made, write, out):
+    def asked_for():
+        raise AssertionError("the runtime was asked for")
+
+    write(made.versions["static"], runtime=asked_for)
+    page = {"index.html", "page.css", "page.js", "specialist.js", "reading.js", "engine.js"}
+    files = {path.name for path in out.iterdir()}
+    assert files == {"README.md", "run.py", "specialist.json", "static.safetensors", *page}
+    assert "onnxruntime" not in "".join((out / name).read_text() for name in files - {"static.safetensors"})
+    with pytest.raises(AssertionError, match="asked for"):
+        write(made.versions["linear"], to=out.parent / "other", runtime=asked_for)
+
+
+@pytest.mark.parametrize("calibrator", ["logistic", "venn_abers"])
 @pytest.mark.parametrize("rows", [6, 300])
 def test_the_graph_scores_as_the_scorer_does(calibrator, rows):
     random = np.random.default_rng(rows)
@@ -313,7 +349,7 @@ def test_a_tokenizer_that_the_page_cannot_do_is_refused(made, tmp_path):
                    {"added_tokens": [{**told["added_tokens"][0], "lstrip": True}]}):  # fmt: skip
         contents.files["tokenizer.json"] = json.dumps({**told, **change}).encode()
         with pytest.raises(UserError, match="page cannot do"):
-            contents.page(tmp_path)
+            contents.page(lambda: tmp_path)
 
 
 def test_the_licence_of_the_base_is_told(made):
@@ -327,6 +363,10 @@ def test_the_licence_of_the_base_is_told(made):
     assert card(version, space, {}, trunk)["base"]["licence"] == "Apache-2.0"
     assert card(version, space, {}, {**trunk, "base_digest": "0"})["base"]["licence"] != "Apache-2.0"
     assert card(version, space, {}, {**trunk, "base_digest": "0", "licence": "MIT"})["base"]["licence"] == "MIT"
+    static = made.versions["static"]
+    assert made.exported["static"].licence == done.licence and made.exported["linear"].licence is None
+    pinned = replace(static, lineage={**static.lineage, "recipe": {"base": DEFAULT_ENCODER}})
+    assert card(pinned, space, {}, None)["base"]["licence"] == "Apache-2.0"
 
 
 def npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:

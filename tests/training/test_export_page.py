@@ -21,12 +21,14 @@ from insource.inputs import InputSettings
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
 from insource.training.export import export
+from insource.training.exporting.contents import Contents, seal
 from insource.training.exporting.web_runtime import web_runtime
 from insource.training.run import Recipe, train
 from insource.types import Task
 from tests.conftest import make_tickets
 from tests.training import chromium
 from tests.training.conftest import NOON, as_examples, silent
+from tests.training.random_static import random_static
 
 READING = Path(insource.training.exporting.__file__).parent / "folder" / "reading.js"
 NODE = shutil.which("node")
@@ -188,6 +190,33 @@ def test_the_page_sees_of_a_text_what_python_sees():
         assert found == [settings.text_of_user(text) for text in texts]
 
 
+STATIC = """
+    const bytes = readFileSync(given[1] + "/static.safetensors");
+    const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+    const { open } = await import(given[0]);
+    const card = JSON.parse(readFileSync(given[1] + "/specialist.json", "utf8"));
+    const engine = await open(card, { "static.safetensors": file });
+    told = [];
+    for (const text of given[2]) told.push(await engine(text));
+"""
+
+
+@pytest.mark.parametrize("calibrator", ["logistic", "venn_abers"])
+def test_the_page_sums_a_static_model_as_python_does(tmp_path, calibrator):
+    artifacts, out = ArtifactStore(tmp_path), tmp_path / "out"
+    artifact = artifacts.open(random_static(artifacts, TEXTS[:-4], calibrator))
+    contents = Contents(artifact.folder, artifact.manifest, lambda digest: tmp_path)
+    out.mkdir()
+    (out / "static.safetensors").write_bytes(contents.files["static.safetensors"])
+    (out / "specialist.json").write_bytes(seal(contents.reading, {}))
+    specialist = open_specialist(artifact.folder, artifact.manifest, name="x", digest=None, trunk=lambda digest: None)
+    texts = [*TEXTS, *(line["text"] for line in make_tickets(200, seed=8)), "zyx of no known word"]
+    found = node(STATIC, READING.with_name("engine_static.js").as_uri(), str(out), texts)
+    served = specialist.answer_texts(texts)
+    assert [specialist.answers.answers[each["number"]] for each in found] == [label for label, _ in served]
+    assert [each["score"] for each in found] == pytest.approx([score for _, score in served], abs=1e-6)
+
+
 ASK = """
     const find = (id) => document.getElementById(id);
     const answers = [];
@@ -217,7 +246,13 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "precision", "words"),
-    [("linear", "int8", 9), ("two-tier", "fp32", 9), ("encoder-frozen", "fp32", 3), ("encoder-frozen", "int8", 9)],
+    [
+        ("static", "int8", 9),
+        ("linear", "int8", 9),
+        ("two-tier", "fp32", 9),
+        ("encoder-frozen", "fp32", 3),
+        ("encoder-frozen", "int8", 9),
+    ],
 )
 def test_a_browser_without_a_network_gives_the_answers_of_python(
     tmp_path, tiny_base, runtime, family, precision, words

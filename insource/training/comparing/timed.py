@@ -11,6 +11,7 @@ from typing import Any
 from insource.training.comparing.time_budget import TimeBudget
 from insource.training.families import Material
 from insource.training.students.contract import Progress
+from insource.training.students.heads import Heads
 from insource.training.trunks import Say, TrunkRoom
 
 
@@ -31,9 +32,9 @@ class TimedMaterial(Material):
         """Return an unfitted static student and the texts' words."""
         return self._timed(super().static())
 
-    def encoder(self) -> tuple[Any, Any]:
+    def encoder(self, labels: Sequence[str] = ()) -> tuple[Any, Any]:
         """Return an unfitted frozen-encoder student and the embeddings."""
-        return self._timed(super().encoder())
+        return self._timed(super().encoder(labels))
 
     def _timed(self, found: tuple[Any, Any]) -> tuple[Any, Any]:
         student, prepared = found
@@ -50,6 +51,16 @@ class TimedStudent:
         self.family: str = student.family
         self._student, self._budget = student, budget
         self._known = [0.0] if known is None else known
+
+    @property
+    def heads(self) -> Heads | None:
+        """The student's own."""
+        found: Heads | None = self._student.heads
+        return found
+
+    @heads.setter
+    def heads(self, heads: Heads | None) -> None:
+        self._student.heads = heads
 
     def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Any:
         """Return the texts as the family learns from them."""

@@ -5,7 +5,6 @@ It knows files and names; not which parts matter.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insource.training.base_models import WEIGHTS_FILE, BaseModel, write_base
-from insource.training.encoder_weights import EncoderShape, Weights, read_shape
+from insource.training.encoder_weights import EncoderShape, Weights, bert_config, read_shape
 
 LAYER = "encoder.layer"
 
@@ -37,8 +36,7 @@ class Checkpoint:
         """Read a base model; DataError where it is no encoder that can be built."""
         shape = read_shape(base.folder)
         tensors = Weights.read(base.folder / WEIGHTS_FILE).used()
-        config = json.loads((base.folder / "config.json").read_text("utf-8"))
-        return cls(base, shape, config, tensors, (base.folder / "tokenizer.json").read_text("utf-8"))
+        return cls(base, shape, bert_config(base.folder), tensors, (base.folder / "tokenizer.json").read_text("utf-8"))
 
     def write(self, folder: Path) -> BaseModel:
         """Write the encoder as a base model into `folder`, under the name of the one that was read, and return it."""

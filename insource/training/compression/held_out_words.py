@@ -66,11 +66,11 @@ class ApartMaterial(Material):
         super().__init__(source.snapshot.texts, lambda: shop.room, shop.say, source.recipe.base)
         self._source, self._shop, self._smaller = source, shop, smaller
 
-    def encoder(self) -> tuple[Any, Any]:
+    def encoder(self, labels: Sequence[str] = ()) -> tuple[Any, Any]:
         """Return an unfitted student and the embeddings, as they are and as held out."""
         room = self._shop.room
         self.precision, self.trunk_digest = self._smaller.precision, self._smaller.trunk
-        student = ApartStudent(room.get(self.trunk_digest), room.embedder(self.trunk_digest))
+        student = ApartStudent(room.get(self.trunk_digest), room.embedder(self.trunk_digest), labels=labels)
         if self._embeddings is None:
             seen = student.prepare(self.texts)
             self._embeddings = Apart(seen, self._held_out(student.trunk, seen))

@@ -19,7 +19,7 @@ from insource.store.artifacts import Artifact
 from insource.training.base_models import BaseModel
 from insource.training.duplicates import near_duplicate_groups
 from insource.training.recipe import Recipe
-from insource.training.snapshot import Snapshot, read_snapshot
+from insource.training.snapshot import Snapshot, read_groups, read_snapshot
 from insource.training.split_rows import Split, split_rows
 from insource.training.trunks import TrunkRoom
 from insource.types import SpecialistVersion
@@ -59,8 +59,9 @@ def find_source(version: SpecialistVersion, artifact: Artifact, home: Path) -> S
     if (len(split.learn), len(split.test)) != (rows.get("train"), rows.get("test")):
         raise DataError(
             f"The {len(snapshot):,} rows of {version.name} split into {len(split.learn):,} and {len(split.test):,}; "
-            f"its lineage says {rows.get('train')} and {rows.get('test')}: some had groups of their own, or only "
-            "taught, and nobody knows any more which. Train a version from one file, and compress that."
+            f"its lineage says {rows.get('train')} and {rows.get('test')}: some only taught, or had groups of their "
+            "own that were not kept yet, and nobody knows any more which. Train a version from one file, and compress "
+            "that."
         )
     if not len(split.test):
         raise DataError(
@@ -98,12 +99,14 @@ def _snapshot(version: SpecialistVersion, manifest: Mapping[str, Any], home: Pat
         )
     answers = AnswerSpace.from_json(manifest["answers"])
     texts = tuple(text for text, _ in rows)
+    groups = read_groups(home, digest)
     return Snapshot(
         texts=texts,
         classes=np.array([answers.index(answer) for _, answer in rows], dtype=np.intp),
-        groups=near_duplicate_groups(texts, [None] * len(texts)),
+        groups=near_duplicate_groups(texts) if groups is None else groups,
         answers=answers,
         inputs=InputSettings.from_json(manifest["inputs"]),
         digest=digest,
         kept=tuple(range(len(texts))),
+        grouped=groups is not None,
     )

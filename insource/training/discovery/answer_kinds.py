@@ -61,7 +61,7 @@ class Answers:
         return tuple(sorted(field.name for field in self.fields))
 
     def label_of(self, raw: str) -> str | None:
-        """Return what two wordings can be compared by: the label, or, where several fields vary, which are filled."""
+        """Return what two wordings can be compared by: the label, or, without a closed set, which fields are filled."""
         if self.space is not None:
             return self.space.normalise(raw)
         reply = json_object(raw) if self.fields else None
@@ -96,12 +96,12 @@ def agree(first: Answers, second: Answers) -> bool:
     """Say whether two wordings answer from the same set.
 
     They do where no answer of one is missing in the other although its share there would make its absence a surprise:
-    a chance under 1 %, shared by all the answers, that none of so many requests had it. Where several fields vary, the
-    fields have to be the same.
+    a chance under 1 %, shared by all the answers, that none of so many requests had it. Without a
+    closed set, the fields have to be the same.
     """
     if first.space is None or second.space is None:
         return first.space is second.space and first.keys == second.keys != ()
-    if first.space.field != second.space.field:
+    if first.space.varying != second.space.varying:
         return False
     return not _missing(first.space, second.space) and not _missing(second.space, first.space)
 

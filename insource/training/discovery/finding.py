@@ -27,6 +27,7 @@ from insource.training.discovery.siblings import rejoined
 from insource.training.discovery.templates import FEWEST_WORDS
 from insource.training.discovery.tokens import ends_alike, words_in
 from insource.training.discovery.wordings import VARIED, SchemaOf, Wording, group, text_of_user
+from insource.training.students.heads import heads_of
 from insource.types import Example, Request, Task
 
 PROFILE_ROWS = 3_000
@@ -205,10 +206,10 @@ def _proposal(
     modelled: Modelled | None = None
     why_not: str | None = None
     if answers.space is None:
-        why_not = "several fields vary, or one takes open values: not supported by insource train yet"
+        why_not = "several fields vary in too many combinations, or one takes open values: no closed set"
     else:
         classes = np.array([answers.space.index(label) for label in labels], np.intp)
-        modelled = model(texts, classes, answers.space.answers, promise)
+        modelled = model(texts, classes, answers.space.answers, promise, heads_of(answers.space))
         why_not = None if modelled else f"{len(texts)} labelled rows; at least {FEWEST_TO_FIT} differing were expected"
     return Proposal(
         name,

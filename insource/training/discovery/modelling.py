@@ -17,6 +17,7 @@ from insource.training.develop import Promise, RowSet, certify_rows
 from insource.training.duplicates import near_duplicate_groups
 from insource.training.splits import places
 from insource.training.students.contract import Rows
+from insource.training.students.heads import Heads
 from insource.training.students.linear import LinearStudent
 from insource.types import Calibration
 
@@ -53,7 +54,11 @@ class Modelled:
 
 
 def model(
-    texts: Sequence[str], classes: NDArray[np.intp], labels: tuple[str, ...], promise: Promise
+    texts: Sequence[str],
+    classes: NDArray[np.intp],
+    labels: tuple[str, ...],
+    promise: Promise,
+    heads: Heads | None = None,
 ) -> Modelled | None:
     """Return learning curve and certified coverage; `classes` int (n,) index `labels`. None for under 30 rows.
 
@@ -79,7 +84,7 @@ def model(
         fold, size = job
         rows = learning[fold] if size == least else learning[fold][:size]
         held = np.flatnonzero(folds == fold)
-        student = LinearStudent().fit(prepared, rows, classes[rows], len(labels))
+        student = LinearStudent(heads=heads).fit(prepared, rows, classes[rows], len(labels))
         return held, student.probabilities(prepared, held)
 
     jobs = [*((0, size) for size in sizes[:-1]), *((fold, least) for fold in range(FOLDS))]

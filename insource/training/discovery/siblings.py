@@ -113,7 +113,7 @@ def _among(smaller: Answers, larger: Answers) -> bool:
     if space is None or smaller.space is None:
         return smaller.kind is AnswerKind.ONE or larger.kind is AnswerKind.ONE
     missing = sum(n for label, n in zip(smaller.space.answers, smaller.space.counts, strict=True) if label not in space)
-    return smaller.space.field == space.field and missing <= MISSING * sum(smaller.space.counts)
+    return smaller.space.varying == space.varying and missing <= MISSING * sum(smaller.space.counts)
 
 
 def _jobs(wordings: Sequence[Wording], kinds: Sequence[Answers], examples: Sequence[Example]) -> list[list[int]]:

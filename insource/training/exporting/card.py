@@ -36,18 +36,17 @@ def card(
         "answers": list(answers.answers),
         "replies": list(answers.forms),
         "input": {"templates": [], **inputs},
-        "base": _base(trunk) if trunk is not None else None,
+        "base": _base(trunk) if trunk is not None else _lexicon(version),
     }
 
 
 def readme(told: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
     """Return README.md for a folder with this card and these files."""
-    packages = ["onnxruntime", "numpy", *(["tokenizers"] if "tokens" in told else [])]
     parts = [
         f"# {told['name']}\n\nA specialist of family {told['family']} for one task, exported by {told['made_by']}. It "
         f"answers a text with one of {len(told['answers'])} answers and a score in [0, 1]. It needs no network and no "
         "insource.",
-        f"## Run it\n\nIn Python 3.11 or newer, with `pip install {' '.join(packages)}`:\n\n```sh\npython run.py "
+        f"## Run it\n\nIn Python 3.11 or newer, with `pip install {' '.join(needed(told))}`:\n\n```sh\npython run.py "
         '"a text"          # or a text a line on standard input; one line of JSON for each\n```\n\n`from run import '
         "answer` does the same in a program.",
     ]
@@ -61,6 +60,12 @@ def readme(told: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
         )
     parts += [_reading(told), _promised(told), _parts(told, files)]
     return "\n\n".join(parts) + "\n"
+
+
+def needed(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the packages that run.py needs."""
+    engine = () if "units" in told else ("onnxruntime",)
+    return (*engine, "numpy", *(("tokenizers",) if "tokens" in told else ()))
 
 
 def _reading(told: Mapping[str, Any]) -> str:
@@ -106,9 +111,13 @@ def _parts(told: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
     lines.append("\nspecialist.json holds the answers, the threshold and the digest of every file; run.py checks them.")
     if "ngrams" in told:
         lines.append("ngrams.json holds pieces of the texts it was trained on: treat it as you treat those.")
-    if base is not None:
+    if "units" in told:
+        lines.append("static.safetensors holds words of the texts it was trained on: treat it as you treat those.")
+        if base is not None:
+            lines.append(f"Its words began with vectors of {base['name']}, licence: {base['licence']}.")
+    elif base is not None:
         lines.append(f"The encoder comes from {base['name']} (sha256 {base['sha256']}), licence: {base['licence']}.")
-    if "index.html" in files:
+    if any(name.startswith("ort") for name in files):
         lines.append("The files whose names begin with `ort` are onnxruntime-web's (Microsoft, MIT licence).")
     return "\n".join(lines)
 
@@ -135,3 +144,10 @@ def _base(trunk: Mapping[str, Any]) -> dict[str, Any]:
     pinned = pin.licence if pin is not None and pin.weights_sha256 == trunk["base_digest"] else None
     licence = trunk.get("licence") or pinned or UNKNOWN_LICENCE
     return {"name": trunk["base"], "sha256": trunk["base_digest"], "licence": licence}
+
+
+def _lexicon(version: SpecialistVersion) -> dict[str, Any] | None:
+    """Return the encoder that gave a static model its first vectors; its digest is not in the lineage."""
+    name = version.lineage.get("recipe", {}).get("base") if version.family == "static" else None
+    pin = KNOWN.get(name or "")
+    return {"name": name, "sha256": None, "licence": pin.licence if pin else UNKNOWN_LICENCE} if name else None

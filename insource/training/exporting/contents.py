@@ -1,4 +1,4 @@
-"""The files of an exported folder: graph, tokenizer, n-grams, runner, page and card, from a verified artifact.
+"""The files of an exported folder: what computes, what reads texts, runner and page, from a verified artifact.
 
 It knows families and what of a specialist's input can be carried over; not how the folder comes into being.
 """
@@ -11,21 +11,28 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from insource.backends import encoder, linear
-from insource.backends.model_files import read_arrays, read_onnx, read_tokenizer
+import numpy as np
+from numpy.typing import NDArray
+
+from insource.backends import encoder, linear, static
+from insource.backends.model_files import LARGEST_ARRAYS, read_arrays, read_onnx, read_plain, read_tokenizer
 from insource.backends.ngrams import CHARACTER_ORDERS, VERSION
 from insource.backends.onnx import CHARACTERS_PER_TOKEN, INFO_FILE, MODEL_FILE, OVERLAP, TOKENIZER_FILE, TrunkInfo
 from insource.backends.specialist import SCORE_FILE
 from insource.errors import UserError
 from insource.inputs import InputSettings
+from insource.risk.agreement import FEATURES, NEVER, SURE
+from insource.risk.scores import TIE_BREAK, Scorer
+from insource.risk.venn_abers import VennAbers
 from insource.training.encoder_graph_scored import SpecialistGraph
 
-FAMILIES = ("linear", "two-tier", "encoder-frozen", "encoder")
+FAMILIES = ("linear", "static", "two-tier", "encoder-frozen", "encoder")
 """The families that can be exported."""
 
 GRAMS_FILE, CARD_FILE, RUNNER_FILE = "ngrams.json", "specialist.json", "run.py"
 PAGE_FILES = ("index.html", "page.css", "page.js", "specialist.js", "reading.js")
-MARK = "  #: "
+ENGINE_FILE = "engine.js"
+MARK, ENGINE_MARK = "  #: ", "#: engine\n"
 
 Files = dict[str, bytes]
 
@@ -44,13 +51,17 @@ class Contents:
         self.reading: dict[str, Any] = {}
         check_family(self.family)
         _check_inputs(self.inputs)
-        graph = SpecialistGraph()
-        probabilities = self._engine(graph, folder)
-        self.files[MODEL_FILE] = graph.scored(probabilities, read_arrays(folder / SCORE_FILE))
+        scorer = read_arrays(folder / SCORE_FILE)
+        if self.family == "static":
+            self._static(folder, scorer)
+        else:
+            graph = SpecialistGraph()
+            probabilities = self._engine(graph, folder)
+            self.files[MODEL_FILE] = graph.scored(probabilities, scorer)
         self.files[RUNNER_FILE] = self._runner().encode()
 
-    def page(self, runtime: Path) -> Files:
-        """Return the files of the page in a browser; `runtime` holds onnxruntime-web's.
+    def page(self, runtime: Callable[[], Path]) -> Files:
+        """Return the files of the page in a browser; `runtime` gives the folder of onnxruntime-web's, where needed.
 
         Raises UserError where the tokenizer is of a kind that the page cannot do.
         """
@@ -58,7 +69,26 @@ class Contents:
 
         if TOKENIZER_FILE in self.files:
             _refuse_tokenizer(json.loads(self.files[TOKENIZER_FILE]))
-        return {name: _ours(name) for name in PAGE_FILES} | {name: (runtime / name).read_bytes() for name in FILES}
+        page = {name: _ours(name) for name in PAGE_FILES} | {ENGINE_FILE: _ours(f"engine_{self._engine_kind}.js")}
+        if self._engine_kind == "onnx":
+            there = runtime()
+            page |= {name: (there / name).read_bytes() for name in FILES}
+        return page
+
+    @property
+    def _engine_kind(self) -> str:
+        return "onnx" if MODEL_FILE in self.files else "static"
+
+    def _static(self, folder: Path, scorer: Mapping[str, NDArray[Any]]) -> None:
+        """Take the tables as they are; what else the runners compute with stands in specialist.json."""
+        self.files[static.FILE] = read_plain(folder / static.FILE, LARGEST_ARRAYS)
+        self.reading["units"] = {
+            "version": static.VERSION,
+            "part_orders": static.PART_ORDERS,
+            "most_characters": static.MOST_CHARACTERS,
+            "spans": static.SPANS,
+        }
+        self.reading["scorer"] = _scorer(scorer)
 
     def _engine(self, graph: SpecialistGraph, folder: Path) -> str:
         """Add what the family computes to the graph; return the name of the probabilities."""
@@ -92,11 +122,16 @@ class Contents:
 
     def _runner(self) -> str:
         """Return run.py with the lines that this specialist needs."""
-        wanted = {*self.reading, *(["templates"] if self.inputs.templates else [])}
+        wanted = {self._engine_kind, *self.reading, *self.reading.get("scorer", ())}
+        if self.inputs.templates:
+            wanted.add("templates")
+        if {"ngrams", "units"} & wanted:
+            wanted.add("words")
         if "tokens" in self.reading:
             wanted.add("one window" if self.reading["tokens"]["windows"] == 1 else "windows")
+        engine = _ours(f"engine_{self._engine_kind}.py.template").decode()
         lines = []
-        for line in _ours(f"{RUNNER_FILE}.template").decode().splitlines():
+        for line in _ours(f"{RUNNER_FILE}.template").decode().replace(ENGINE_MARK, engine).splitlines():
             said, mark, key = line.partition(MARK)
             if not mark or key in wanted:
                 lines.append(said)
@@ -118,6 +153,17 @@ def check_family(family: str) -> None:
             f"A version of family {family!r} cannot be exported; one of {', '.join(FAMILIES)} was expected. Train a "
             "version of such a family and export that."
         )
+
+
+def _scorer(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return what `Scorer.score_one` computes with, for runners that do so themselves."""
+    shifts = arrays["score.answers"].astype(np.float64) + arrays["score.weights"][FEATURES]
+    told = {"weights": arrays["score.weights"][:FEATURES].tolist(), "shifts": shifts.tolist(), "sure": SURE,
+            "never": NEVER, "tie_break": TIE_BREAK}  # fmt: skip
+    learned = Scorer.from_arrays(arrays).calibrator
+    if isinstance(learned, VennAbers):
+        return told | {"low": learned.low_.tolist(), "high": learned.high_.tolist(), "steps": learned.merged().tolist()}
+    return told | {"platt": [learned.slope_, learned.intercept_]}
 
 
 def _check_inputs(inputs: InputSettings) -> None:

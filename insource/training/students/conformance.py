@@ -26,6 +26,7 @@ from insource.training.students.contract import Classes, Probabilities, Rows, St
 FEWEST_ROWS = 12
 EQUAL = 1e-6
 HALF_PRECISION = 2e-3
+FAR = 60.0
 LONGEST = MAX_CHARACTERS
 HARD_TEXTS = ("", " ", "\x00\x1b[2J\ufffd", "ﷺ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ಠ_ಠ", "zq" * (LONGEST // 2), "word " * (LONGEST // 5))
 """Nothing, blanks, noise, letters that no training row has, and the longest texts that a specialist sees."""
@@ -46,9 +47,9 @@ def check_student(
 
     Checked: unfitted it refuses; `fit` gives itself and is deterministic; probabilities have shape, sum to one and are
     finite, on few rows, on one row an answer and on hard texts too; nothing looks at rows it was not given; `fresh`
-    keeps the choices and none of the learning; the artifact, served, says the same within half precision.
-    `trunk` is the loaded trunk that serves a family with an encoder. `open_engine` opens the artifact of a family that
-    `open_specialist` does not know.
+    keeps the choices and none of the learning; `tilted` raises an answer in a copy; the artifact, served, says the same
+    within half precision. `trunk` is the loaded trunk that serves a family with an encoder. `open_engine` opens the
+    artifact of a family that `open_specialist` does not know.
     """
     texts, classes = list(texts), np.asarray(classes, np.intp)
     n_classes = int(classes.max()) + 1
@@ -57,6 +58,7 @@ def check_student(
     _check_unfitted(make_student(), texts)
     fitted, prepared = _check_fit(make_student(), texts, classes, n_classes)
     _check_fresh(fitted, prepared, classes, n_classes)
+    _check_tilted(fitted, prepared, np.arange(len(texts)), n_classes)
     _check_other_rows(make_student, texts, classes, n_classes)
     _check_few(make_student, texts, classes, n_classes)
     _check_artifact(fitted, prepared, [*texts, *HARD_TEXTS], n_classes, trunk, open_engine)
@@ -100,6 +102,19 @@ def _check_fresh(fitted: Student, prepared: Any, classes: Classes, n_classes: in
     _require(np.array_equal(again.probabilities(prepared, rows), before), "a fresh student must have the same choices")
 
 
+def _check_tilted(fitted: Student, prepared: Any, rows: Rows, n_classes: int) -> None:
+    """Raise one answer above all others, and none."""
+    before = fitted.probabilities(prepared, rows)
+    shift = np.zeros(n_classes, np.float32)
+    _require(
+        _near(fitted.tilted(shift).probabilities(prepared, rows), before, EQUAL), "a shift of 0 must change nothing"
+    )
+    shift[-1] = FAR
+    raised = _checked(fitted.tilted(shift), prepared, rows, n_classes)
+    _require(bool((raised[:, -1] > 0.99).all()), "tilted must add the shift to the logits")
+    _require(np.array_equal(fitted.probabilities(prepared, rows), before), "a tilted student must be another one")
+
+
 def _check_other_rows(make_student: MakeStudent, texts: list[str], classes: Classes, n_classes: int) -> None:
     """Change every row but those given to `fit` and `probabilities`: nothing may come of it."""
     given = np.arange(2 * len(texts) // 3)
@@ -114,12 +129,14 @@ def _check_other_rows(make_student: MakeStudent, texts: list[str], classes: Clas
 
 
 def _check_few(make_student: MakeStudent, texts: list[str], classes: Classes, n_classes: int) -> None:
-    """Fit on one row an answer, on two rows, and with an answer that no row has."""
+    """Fit on one row an answer, on two rows, and, unless heads name the answers, with an answer that no row has."""
     firsts = np.array([int(np.flatnonzero(classes == number)[0]) for number in range(n_classes)])
     two = np.array([firsts[0], firsts[1]])
     one = np.array([firsts[0]])
-    for rows, most in ((firsts, n_classes), (two, n_classes), (one, n_classes), (np.arange(len(texts)), n_classes + 1)):
+    everything = np.arange(len(texts))
+    for rows, more in ((firsts, 0), (two, 0), (one, 0), (everything, 1)):
         student = make_student()
+        most = n_classes + (more if getattr(student, "heads", None) is None else 0)
         prepared = student.prepare([*texts, *HARD_TEXTS])
         student.fit(prepared, rows, classes[rows], most)
         _checked(student, prepared, np.arange(len(texts) + len(HARD_TEXTS)), most)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from insource.training.students.heads import Heads
+
 Classes = NDArray[np.intp]
 Rows = NDArray[np.intp]
 Probabilities = NDArray[np.float64]
@@ -29,10 +31,12 @@ class Prepared(Protocol):
 class Student(Protocol):
     """A family that learns which of K answers a text has.
 
-    Learned values end in an underscore. Neither `fit` nor `probabilities` may look at rows it was not given.
+    Learned values end in an underscore. Neither `fit` nor `probabilities` may look at rows it was not given. `heads` is
+    a choice: with it each field of the answers is learned by itself, and the probabilities are of the answers still.
     """
 
     family: ClassVar[str]
+    heads: Heads | None
 
     def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Any:
         """Return the texts as this family learns from them."""
@@ -52,6 +56,10 @@ class Student(Protocol):
 
     def fresh(self) -> Self:
         """Return an unfitted student with the same choices."""
+        ...
+
+    def tilted(self, shift: NDArray[np.float32]) -> Self:
+        """Return a fitted student like this one, with `shift` (K,) added to the logits; this one stays as it is."""
         ...
 
     def to_artifact(self, folder: Path) -> dict[str, Any]:

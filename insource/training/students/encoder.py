@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,12 +21,14 @@ from numpy.typing import NDArray
 from insource.backends.encoder import FEWER_NEIGHBOURS
 from insource.backends.onnx import TOKENIZER_FILE, Reader
 from insource.errors import DataError
+from insource.training.balance import answer_weights
 from insource.training.base_models import WEIGHTS_FILE, BaseModel
 from insource.training.encoder_weights import POSITIONS, Weights, read_shape
 from insource.training.precision import is_worse
 from insource.training.splits import places
 from insource.training.students.contract import Classes, Probabilities, Progress, Rows
 from insource.training.students.encoder_frozen import EncoderFrozenStudent
+from insource.training.students.heads import Heads
 from insource.training.trunks import Say, TrunkRoom
 from insource.training.tuning.batches import Tokenised
 from insource.training.tuning.needs import check_memory, needed_bytes, torch_or_how
@@ -76,7 +79,8 @@ class EncoderStudent:
 
     `groups` int (n,) name the texts of which none may stand on the other side of early stopping; by default each
     stands alone. With `teaching`, which is of all texts, rows of class -1 are learned from it alone. `checkpoints` is
-    the folder where a tuning stands after each epoch, or None.
+    the folder where a tuning stands after each epoch, or None. `heads` learn the answers field by field. With `balance`
+    a row's loss weighs as `answer_weights` has it.
     """
 
     family: ClassVar[str] = "encoder"
@@ -91,10 +95,13 @@ class EncoderStudent:
         groups: NDArray[np.intp] | None = None,
         teaching: Teaching | None = None,
         checkpoints: Path | None = None,
+        heads: Heads | None = None,
+        balance: float = 0.0,
         say: Say = lambda _: lambda done, total: None,
     ) -> None:
         self.room, self.base, self.settings, self.precision = room, base, settings or Settings(), precision
         self.groups, self.teaching, self.checkpoints, self.say = groups, teaching, checkpoints, say
+        self.heads, self.balance = heads, balance
 
     def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Read:
         """Return the texts as tokens."""
@@ -133,8 +140,15 @@ class EncoderStudent:
         """Return an unfitted student with the same choices."""
         return type(self)(
             self.room, self.base, settings=self.settings, precision=self.precision, groups=self.groups,
-            teaching=self.teaching, checkpoints=self.checkpoints, say=self.say,
+            teaching=self.teaching, checkpoints=self.checkpoints, heads=self.heads,
+            balance=self.balance, say=self.say,
         )  # fmt: skip
+
+    def tilted(self, shift: NDArray[np.float32]) -> Self:
+        """Return a fitted student like this one, with `shift` (K,) added to the logits."""
+        found = copy(self)
+        found.head_ = self.head_.tilted(shift)
+        return found
 
     def to_artifact(self, folder: Path) -> dict[str, Any]:
         """Write the head; the trunk and the encoder's weights are artifacts of their own."""
@@ -158,10 +172,12 @@ class EncoderStudent:
         weights = Weights.read(self.base.folder / WEIGHTS_FILE)
         check_memory(needed_bytes(shape, weights, prepared.tokens, self.settings.batch))
         tuning = Tuning(weights, shape, self.base.pooling, self.base.max_tokens, self.settings)
-        teaching = self.teaching
+        teaching, own = self.teaching, known[learn]
+        raised = answer_weights(own[own >= 0], n_classes, self.balance) if self.balance else None
         lesson = Lesson(
             prepared.tokens, known, n_classes, learn, self.stop_,
-            teaching.soft if teaching else None, teaching.hidden if teaching else None,
+            teaching.soft if teaching else None, teaching.hidden if teaching else None, self.heads,
+            None if raised is None else raised.astype(np.float32),
         )  # fmt: skip
         checkpoint = Checkpoint(self._checkpoint(lesson))
         return tuning.run(lesson, checkpoint, self.say(f"tuning {self.base.name} on {len(learn):,} texts")), checkpoint
@@ -202,4 +218,8 @@ class EncoderStudent:
         rows = (lesson.tokens.ids, lesson.tokens.lengths, lesson.classes, lesson.learn, lesson.stop)
         for array in (*rows, lesson.soft, lesson.hidden):
             found.update(b"none" if array is None else array.tobytes())
+        if lesson.heads is not None:
+            found.update(lesson.heads.values.tobytes())
+        if lesson.weights is not None:
+            found.update(lesson.weights.tobytes())
         return self.checkpoints / f"{found.hexdigest()[:32]}.safetensors"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,6 +21,7 @@ from insource.backends.linear import LinearEngine
 from insource.backends.ngrams import VERSION, ngrams
 from insource.errors import DataError
 from insource.training.students.contract import Classes, Probabilities, Progress, Rows
+from insource.training.students.heads import Head, Heads, fit_heads
 from insource.training.students.logistic import Matrix, fit_logistic
 
 STRENGTH = 15.0
@@ -58,14 +60,17 @@ class LinearStudent:
     """`strength` is the inverse of the penalty.
 
     Every n-gram of the training rows counts where that makes at most `most_weights` weights; else those in two rows or
-    more (a rare n-gram helps a little, and costs as much as a frequent one).
+    more (a rare n-gram helps a little, and costs as much as a frequent one). `heads` learn the answers field by field.
     """
 
     family: ClassVar[str] = "linear"
 
-    def __init__(self, *, strength: float = STRENGTH, most_weights: int = MOST_WEIGHTS) -> None:
+    def __init__(
+        self, *, strength: float = STRENGTH, most_weights: int = MOST_WEIGHTS, heads: Heads | None = None
+    ) -> None:
         self.strength = strength
         self.most_weights = most_weights
+        self.heads = heads
 
     def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Counts:
         """Count the n-grams of each text."""
@@ -88,11 +93,14 @@ class LinearStudent:
         self._words_, self._characters_ = (_choose(counts, fewest, len(rows)) for counts in seen)
         self._names_ = (prepared.words.names, prepared.characters.names)
         begin = None if start is None else (self._weights_of(start), start.bias_)
+        vectors = self._vectors(prepared, rows)
+
+        def fit(own: Classes, count: int, begin: Head | None) -> Head:
+            return fit_logistic(vectors, own, count, strength=self.strength, start=begin)
+
         self.weights_: Matrix
         self.bias_: Matrix
-        self.weights_, self.bias_ = fit_logistic(
-            self._vectors(prepared, rows), classes, n_classes, strength=self.strength, start=begin
-        )
+        self.weights_, self.bias_ = fit_heads(self.heads, fit, classes, n_classes, begin)
         return self
 
     def probabilities(self, prepared: Counts, rows: Rows) -> Probabilities:
@@ -103,7 +111,13 @@ class LinearStudent:
 
     def fresh(self) -> Self:
         """Return an unfitted student with the same choices."""
-        return type(self)(strength=self.strength, most_weights=self.most_weights)
+        return type(self)(strength=self.strength, most_weights=self.most_weights, heads=self.heads)
+
+    def tilted(self, shift: NDArray[np.float32]) -> Self:
+        """Return a fitted student like this one, with `shift` (K,) added to the logits."""
+        found = copy(self)
+        found.bias_ = self.bias_ + shift
+        return found
 
     def engine(self) -> LinearEngine:
         """Return the engine that serves what was learned."""

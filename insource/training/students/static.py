@@ -6,6 +6,7 @@ It learns what `backends.static` serves; the encoder is asked once for each word
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from insource.backends.static import VERSION, StaticEngine, Table, pair_parts, units, word_parts
 from insource.errors import DataError
 from insource.training.students.contract import Classes, Probabilities, Progress, Rows
+from insource.training.students.heads import Head, Heads, fit_heads, largest_head
 from insource.training.students.logistic import Matrix, fit_logistic
 from insource.training.students.static_features import FEWEST, Beside, Units, Weighed, most_frequent, weighed_parts
 from insource.training.students.static_lexicon import Lexicon
@@ -48,13 +50,16 @@ class StaticStudent:
 
     Fitted together are a vector for each word, for the pairs in two rows or more, for the parts of both, and a map of
     the lexicon's vectors (turned as `Turn` has it) to answers. All of it is linear, so one vector a unit remains; words
-    of the lexicon have one though no row has them.
+    of the lexicon have one though no row has them. `heads` learn the answers field by field.
     """
 
     family: ClassVar[str] = "static"
 
-    def __init__(self, lexicon: Lexicon, *, strength: float = STRENGTH, most_values: int = MOST_VALUES) -> None:
-        self.lexicon, self.strength, self.most_values = lexicon, strength, most_values
+    def __init__(
+        self, lexicon: Lexicon, *, strength: float = STRENGTH, most_values: int = MOST_VALUES,
+        heads: Heads | None = None,
+    ) -> None:  # fmt: skip
+        self.lexicon, self.strength, self.most_values, self.heads = lexicon, strength, most_values, heads
 
     def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Read:
         """Cut the texts into words and pairs."""
@@ -73,12 +78,17 @@ class StaticStudent:
         pairs = Weighed.of(prepared.pairs, rows, FEWEST, most)
         kept = most_frequent(pairs.counts, FEWEST, most)
         vectors = self._vectors(prepared.words, words.columns)
-        turn = Turn(np.asarray(words.rows @ vectors), self.lexicon.blocks, len(rows) / n_classes)
+        per_value = len(rows) / largest_head(self.heads, n_classes)
+        turn = Turn(np.asarray(words.rows @ vectors), self.lexicon.blocks, per_value)
         parts = (words.rows, words.rows @ words.parts, pairs.rows[:, kept], pairs.rows @ pairs.parts)
         scaled = [part * np.float32(length) for part, length in zip(parts, LENGTHS, strict=False)]
         sparse = scipy.sparse.hstack(scaled, format="csr", dtype=np.float32)
         both = Beside(sparse, turn.rows * np.float32(LENGTHS[-1]))
-        learned, bias = fit_logistic(both, classes, n_classes, strength=self.strength)
+
+        def fit_head(own: Classes, count: int, _: Head | None) -> Head:
+            return fit_logistic(both, own, count, strength=self.strength)
+
+        learned, bias = fit_heads(self.heads, fit_head, classes, n_classes)
         own, of_parts, of_pairs, spans, turned = (
             part * np.float32(length)
             for part, length in zip(
@@ -105,7 +115,13 @@ class StaticStudent:
 
     def fresh(self) -> Self:
         """Return an unfitted student with the same choices."""
-        return type(self)(self.lexicon, strength=self.strength, most_values=self.most_values)
+        return type(self)(self.lexicon, strength=self.strength, most_values=self.most_values, heads=self.heads)
+
+    def tilted(self, shift: NDArray[np.float32]) -> Self:
+        """Return a fitted student like this one, with `shift` (K,) added to the logits."""
+        found = copy(self)
+        found.engine_ = self.engine_.tilted(shift)
+        return found
 
     def to_artifact(self, folder: Path) -> dict[str, Any]:
         """Write `static.safetensors`."""

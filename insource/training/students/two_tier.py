@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from insource.backends.encoder import NEVER, TwoTierEngine, pool
 from insource.training.students.contract import Classes, Probabilities, Progress, Rows
 from insource.training.students.encoder_frozen import EncoderFrozenStudent
+from insource.training.students.heads import Heads
 from insource.training.students.linear import Counts, LinearStudent
 
 WEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -44,6 +45,15 @@ class TwoTierStudent:
     ) -> None:
         self.linear, self.encoder, self.weight, self.exit_at = linear, encoder, weight, exit_at
 
+    @property
+    def heads(self) -> Heads | None:
+        """The fields that both tiers learn by themselves."""
+        return self.linear.heads
+
+    @heads.setter
+    def heads(self, heads: Heads | None) -> None:
+        self.linear.heads = self.encoder.heads = heads
+
     def prepare(self, texts: Sequence[str], progress: Progress | None = None) -> Tiers:
         """Count the n-grams and embed the texts."""
         return Tiers(self.linear.prepare(texts), self.encoder.prepare(texts, progress))
@@ -67,6 +77,11 @@ class TwoTierStudent:
     def fresh(self) -> Self:
         """Return an unfitted student with the same choices."""
         return type(self)(self.linear.fresh(), self.encoder.fresh(), weight=self.weight, exit_at=self.exit_at)
+
+    def tilted(self, shift: NDArray[np.float32]) -> Self:
+        """Return a fitted student like this one, with `shift` (K,) added to the logits of both tiers."""
+        tiers = self.linear.tilted(shift), self.encoder.tilted(shift)
+        return type(self)(*tiers, weight=self.weight, exit_at=self.exit_at)
 
     def to_artifact(self, folder: Path) -> dict[str, Any]:
         """Write the files of both tiers and of their joint."""

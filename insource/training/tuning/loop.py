@@ -21,6 +21,7 @@ from insource.errors import TrainingFailed
 from insource.training.encoder_weights import WORDS, EncoderShape, Weights
 from insource.training.precision import is_worse
 from insource.training.students.contract import Classes, Rows
+from insource.training.students.heads import Heads
 from insource.training.tuning.batches import Batch, Tokenised
 from insource.training.tuning.checkpoint import Checkpoint
 from insource.training.tuning.network import Network
@@ -29,7 +30,6 @@ from insource.training.tuning.settings import Settings
 AT_ONCE = 64
 CLIP = 1.0
 BETAS = (0.9, 0.98)
-SEEDS = 1_000_003
 SMALL = 0.02
 WEIGHTS, BIAS, RIGHT = "head.weights", "head.bias", "right"
 
@@ -43,7 +43,8 @@ class Lesson:
 
     `learn` and `stop` are row numbers: the one to tune on, the other to tell the best epoch by. `soft` float32
     (n, n_classes) are a teacher's probabilities, and `hidden` float32 (n, D) its embeddings where they are as long as
-    the encoder's own.
+    the encoder's own. With `heads`, an answer's logit is the sum of its values' logits. `weights` float32
+    (n_classes,) are what a row of each answer weighs in the loss.
     """
 
     tokens: Tokenised
@@ -53,6 +54,8 @@ class Lesson:
     stop: Rows
     soft: Vectors | None = None
     hidden: Vectors | None = None
+    heads: Heads | None = None
+    weights: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +80,24 @@ class Tuned:
 class Head(nn.Module):
     """Logits of embeddings of length one, which are scaled so that small weights can tell them apart."""
 
-    def __init__(self, dimension: int, n_classes: int, scale: float) -> None:
+    def __init__(self, dimension: int, n_classes: int, scale: float, heads: Heads | None = None) -> None:
         super().__init__()
-        self.scale, self.answers = scale, nn.Linear(dimension, n_classes)
+        self.scale, self.heads = scale, heads
+        self.answers = nn.Linear(dimension, n_classes if heads is None else sum(heads.sizes))
+        self.folds = None if heads is None else torch.from_numpy(heads.incidence)
         nn.init.normal_(self.answers.weight, std=SMALL)
         nn.init.zeros_(self.answers.bias)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return logits, float (texts, K)."""
         logits: Tensor = self.answers(embeddings * self.scale)
-        return logits
+        return logits if self.folds is None else logits @ self.folds
 
     def arrays(self) -> dict[str, Vectors]:
         """Return the weights (D, K) and the bias (K,) for embeddings as they are."""
         weights, bias = self.answers.weight.detach().numpy(), self.answers.bias.detach().numpy()
-        return {WEIGHTS: np.ascontiguousarray(weights.T * np.float32(self.scale)), BIAS: bias.copy()}
+        head = np.ascontiguousarray(weights.T * np.float32(self.scale)), bias.copy()
+        return dict(zip((WEIGHTS, BIAS), head if self.heads is None else self.heads.fold(head), strict=True))
 
 
 class Tuning:
@@ -109,6 +115,8 @@ class Tuning:
     ) -> None:
         torch.set_num_threads(min(default_threads(), torch.get_num_threads()))  # which heeds OMP_NUM_THREADS
         torch.use_deterministic_algorithms(True)  # else two threads add what an index gathers in any order
+        # filling fresh memory as well would cost a twentieth, and nothing reads it
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.settings = settings
         self.network = Network(weights, shape, pooling=pooling, max_tokens=max_tokens, dropout=settings.dropout)
 
@@ -118,17 +126,17 @@ class Tuning:
         Raises TrainingFailed where the loss is not a number.
         """
         torch.manual_seed(self.settings.seed)
-        head = Head(self.network.shape.hidden, lesson.n_classes, self.settings.scale)
+        head = Head(self.network.shape.hidden, lesson.n_classes, self.settings.scale, lesson.heads)
         optimiser = self._optimiser(head)
         modules = nn.ModuleDict({"network": self.network, "head": head})
         standing = checkpoint.restore(modules, optimiser)
         epochs = [Epoch(**each) for each in standing.told["epochs"]] if standing else []
         best = standing.best if standing else {}
         kept = standing.told["kept"] if standing else 0
-        batches = -(-len(lesson.learn) // self.settings.batch)
-        for number in range(len(epochs), self.settings.epochs):
-            torch.manual_seed(self.settings.seed * SEEDS + number + 1)
-            loss = self._epoch(lesson, head, optimiser, number, batches, progress)
+        most = self.settings.epochs_of(len(lesson.learn))
+        for number in range(len(epochs), most):
+            self.network.seed(self.settings.seed, number)
+            loss = self._epoch(lesson, head, optimiser, number, most, progress)
             right = self._right(lesson, head)
             epochs.append(Epoch(loss, float(right.mean()) if len(right) else 0.0))
             if not best or not is_worse(right, best[RIGHT].astype(np.bool_)):
@@ -140,15 +148,16 @@ class Tuning:
         return Tuned(best | {WORDS: self.network.words.numpy()}, weights, bias, tuple(epochs), kept)
 
     def _epoch(
-        self, lesson: Lesson, head: Head, optimiser: torch.optim.Optimizer, number: int, batches: int,
+        self, lesson: Lesson, head: Head, optimiser: torch.optim.Optimizer, number: int, most: int,
         progress: Progress | None,
     ) -> float:  # fmt: skip
         self.network.train()
         generator = np.random.default_rng((self.settings.seed, number))
-        total = 0.0
-        for done, rows in enumerate(lesson.tokens.epoch(lesson.learn, self.settings.batch, generator)):
-            step = number * batches + done
-            share = self.settings.share_at(step, batches * self.settings.epochs)
+        batches = lesson.tokens.epoch(lesson.learn, self.settings.batch, generator)
+        total, steps = 0.0, most * len(batches)
+        for done, rows in enumerate(batches):
+            step = number * len(batches) + done
+            share = self.settings.share_at(step, steps)
             for group in optimiser.param_groups:
                 group["lr"] = group["most"] * share
             loss = self._loss(lesson, lesson.tokens.batch(rows), head)
@@ -164,16 +173,16 @@ class Tuning:
             optimiser.step()
             total += value
             if progress:
-                progress(step + 1, batches * self.settings.epochs)
-        return total / batches
+                progress(step + 1, steps)
+        return total / len(batches)
 
     def _loss(self, lesson: Lesson, batch: Batch, head: Head) -> Tensor:
         """Cross-entropy with the references, and with a teacher's probabilities and embeddings where there are any."""
         embeddings = self.network(batch)
         logits = head(embeddings)
         classes = torch.from_numpy(lesson.classes[batch.rows])
-        smoothing, known = self.settings.smoothing, bool((classes >= 0).any())
-        hard = functional.cross_entropy(logits, classes, ignore_index=-1, label_smoothing=smoothing) if known else 0.0
+        known = bool((classes >= 0).any())
+        hard = _cross_entropy(logits, classes, self.settings.smoothing, lesson.weights) if known else 0.0
         if lesson.soft is None:
             return torch.as_tensor(hard)
         soft = _warm(torch.from_numpy(lesson.soft[batch.rows]), self.settings.temperature)
@@ -204,6 +213,18 @@ class Tuning:
         ]
         groups = [{"params": each, "lr": rate, "most": rate, "weight_decay": decay} for each, rate, decay in told]
         return torch.optim.AdamW(groups, betas=BETAS, fused=True)
+
+
+def _cross_entropy(logits: Tensor, classes: Tensor, smoothing: float, weights: Vectors | None) -> Tensor:
+    """Return the mean over rows with a class; with `weights`, of each row's smoothed loss times its answer's weight.
+
+    The smoothed loss is weighed as a whole: an adjustment of the logits could not get past what smoothing leaves.
+    """
+    if weights is None:
+        return functional.cross_entropy(logits, classes, ignore_index=-1, label_smoothing=smoothing)
+    known = classes >= 0
+    losses = functional.cross_entropy(logits[known], classes[known], label_smoothing=smoothing, reduction="none")
+    return (losses * torch.from_numpy(weights)[classes[known]]).mean()
 
 
 def _warm(probabilities: Tensor, temperature: float) -> Tensor:

@@ -142,6 +142,19 @@ class Choosy(LinearStudent):
         return self
 
 
+class Leaning(LinearStudent):
+    """Tilts itself instead of a copy."""
+
+    def tilted(self, shift):
+        self.bias_ = self.bias_ + shift
+        return self
+
+
+class Upright(LinearStudent):
+    def tilted(self, shift):
+        return self
+
+
 @pytest.mark.parametrize(
     ("student", "said"),
     [
@@ -153,6 +166,8 @@ class Choosy(LinearStudent):
         (Centred, "must not depend on which rows are asked for"),
         (Forgetful, "fit must be deterministic|same choices"),
         (Clinging, "fresh"),
+        (Leaning, "a tilted student must be another one"),
+        (Upright, "must add the shift to the logits"),
         (Rounding, "served, the artifact must say the same"),
         (Chatty, "must be plain JSON"),
         (Choosy, "negative or not finite"),

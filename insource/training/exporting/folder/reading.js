@@ -1,4 +1,4 @@
-// From a text to the numbers that model.onnx takes, in the same way as insource does in Python. It sends nothing.
+// From a text to what the model takes, in the same way as insource does in Python. It sends nothing.
 
 const BLANK = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // Python's str.isspace
 const SOMETHING = new RegExp(`[^${BLANK}]`);
@@ -36,6 +36,11 @@ function first(text, most) {
   return text.length <= most ? text : [...text.slice(0, 2 * most)].slice(0, most).join("");
 }
 
+/** The words of a lower-cased text, with its punctuation. */
+export function wordsOf(lowered) {
+  return lowered.match(WORDS) ?? [];
+}
+
 /** A reader of n-grams: `grams` are the known words and characters of ngrams.json. */
 export function ngramReader(grams) {
   const numbers = (names) => new Map(names.map((name, number) => [name, number]));
@@ -43,7 +48,7 @@ export function ngramReader(grams) {
   const known = (names, places) => Int32Array.from(names.filter((name) => places.has(name)), (name) => places.get(name));
   return (text) => {
     const lowered = text.toLowerCase();
-    const single = lowered.match(WORDS) ?? [];
+    const single = wordsOf(lowered);
     const pairs = single.slice(1).map((word, before) => `${single[before]} ${word}`);
     const line = [" ", ...lowered.split(new RegExp(`[${BLANK}]+`)).filter(Boolean).join(" "), " "];
     const cut = [2, 3, 4, 5].flatMap((order) => line.slice(order - 1).map((_, at) => line.slice(at, at + order).join("")));

@@ -1,12 +1,12 @@
 // The specialist in this folder, in a browser: it is loaded once, and answers where it is. Nothing is sent anywhere.
 
-import * as ort from "./ort.wasm.bundle.min.mjs";
-import { ngramReader, seen, tokenReader } from "./reading.js";
+import { open } from "./engine.js";
+import { seen } from "./reading.js";
 
 /** Fetch the folder's files, check their digests, and return the specialist; `told` gets (bytes done, bytes in all). */
 export async function load(told = () => {}) {
   const card = await (await get("specialist.json")).json();
-  const needed = Object.keys(card.files).filter((name) => /\.(onnx|wasm)$|^(tokenizer|ngrams)\.json$/.test(name));
+  const needed = Object.keys(card.files).filter((name) => /\.(onnx|wasm|safetensors)$|^(tokenizer|ngrams)\.json$/.test(name));
   const total = needed.reduce((sum, name) => sum + card.files[name].bytes, 0);
   const files = {};
   let done = 0;
@@ -15,34 +15,20 @@ export async function load(told = () => {}) {
     await check(name, files[name], card.files[name].sha256);
     told((done += card.files[name].bytes), total);
   }
-  const json = (name) => JSON.parse(new TextDecoder().decode(files[name]));
-  const readers = [];
-  if (card.tokens) readers.push(tokenReader(json("tokenizer.json"), card.tokens));
-  if (card.ngrams) readers.push(ngramReader(json("ngrams.json")));
-  ort.env.wasm.numThreads = 1;
-  ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"];
-  const session = await ort.InferenceSession.create(files["model.onnx"], { executionProviders: ["wasm"] });
-  return new Specialist(card, readers, session);
+  return new Specialist(card, await open(card, files));
 }
 
 class Specialist {
-  constructor(card, readers, session) {
-    Object.assign(this, { card, readers, session });
+  constructor(card, engine) {
+    Object.assign(this, { card, engine });
   }
 
   /** The answer to a text: {answer, label, score, accepted}; a text without anything in it is never accepted. */
   async answer(text) {
     const read = seen(text, this.card.input);
-    const feeds = {};
-    for (const reader of this.readers) {
-      for (const [name, ids] of Object.entries(reader(read ?? ""))) {
-        feeds[name] = new ort.Tensor("int32", ids, name === "input_ids" ? [1, ids.length] : [ids.length]);
-      }
-    }
-    const { answer, score } = await this.session.run(feeds);
-    const [number, value] = [Number(answer.data[0]), score.data[0]];
-    const accepted = read !== null && this.card.threshold !== null && value >= this.card.threshold;
-    return { answer: this.card.replies[number], label: this.card.answers[number], score: value, accepted };
+    const { number, score } = await this.engine(read ?? "");
+    const accepted = read !== null && this.card.threshold !== null && score >= this.card.threshold;
+    return { answer: this.card.replies[number], label: this.card.answers[number], score, accepted };
   }
 }
 
