@@ -11,6 +11,7 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   │   └── OpenEndedAnswers      answers that are not a closed set
     │   ├── UnknownTask               a task that nobody configured or trained
     │   ├── UnknownVersion            a version that the registry does not hold
+    │   ├── UnknownKey                a key that was never made
     │   ├── UnknownReview             a request that was never queued for review
     │   ├── StageConflict             a version is not in the stage from which it was to be moved
     │   └── MissingExtra              an optional package that is not installed
@@ -23,13 +24,20 @@ what to do. Abstaining, escalating and finding no threshold are values, not erro
     │   ├── StoreFull                 no room left to write
     │   └── StoreTooNew               written by a newer insource
     ├── RequestError                  the HTTP client's mistake
+    │   ├── Unauthorised              no key, or none that lets anybody in
+    │   ├── CostUnknown               a budget is set, and nobody can say what the request may cost at most
     │   ├── Forbidden                 a web page, or a name that was led to this machine
+    │   │   └── OutOfScope            beyond what the key allows
     │   ├── KeptLocal                 neither answered here nor allowed to leave
     │   │   └── AwaitingReview        kept, and queued for a person
     │   ├── UnknownRequest            feedback for a request that was never decided
     │   ├── RequestTooLarge
     │   └── RequestTooSlow            a body that does not arrive in time
     ├── Overloaded                    no permit free
+    ├── LimitReached                  of a key's limits
+    │   ├── RateReached               requests in a time
+    │   ├── ConcurrencyReached        requests at once
+    │   └── BudgetReached             money or tokens
     └── UpstreamError
         ├── UpstreamUnreachable
         ├── UpstreamTimeout
@@ -49,6 +57,8 @@ class InsourceError(Exception):
     retryable: ClassVar[bool] = False
     hint: ClassVar[str] = "Please report this with the command and its output."
     exit_code: ClassVar[int] = 1
+    retry_after: float | None = None
+    """In how many seconds a repeat may help; None where nobody knows."""
 
 
 class UserError(InsourceError):
@@ -102,6 +112,14 @@ class UnknownVersion(UserError):
     code = "version_unknown"
     status = 404
     hint = "`insource tasks NAME` lists the versions."
+
+
+class UnknownKey(UserError):
+    """No key with this id was ever made."""
+
+    code = "key_unknown"
+    status = 404
+    hint = "`insource keys list` shows the ids."
 
 
 class UnknownReview(UserError):
@@ -229,6 +247,28 @@ class Forbidden(RequestError):
     hint = "Send the request from this machine, to its loopback address."
 
 
+class OutOfScope(Forbidden):
+    """The request's key is sound and does not allow what was asked."""
+
+    code = "out_of_scope"
+    hint = "Ask whoever runs the gateway for a key that allows it."
+
+
+class Unauthorised(RequestError):
+    """No key came with the request, or one that lets nobody in; which of these, is not said."""
+
+    code = "invalid_key"
+    status = 401
+    hint = "Send a key that is valid as `Authorization: Bearer KEY` or `x-api-key: KEY`."
+
+
+class CostUnknown(RequestError):
+    """The request's key has a budget, and the most that the request may cost cannot be told; it was not sent."""
+
+    code = "cost_unknown"
+    hint = "Say in the request how many tokens the reply may have, or ask whoever runs the gateway."
+
+
 class KeptLocal(RequestError):
     """No specialist may answer the request, and the policy lets its text go to no upstream.
 
@@ -255,6 +295,33 @@ class Overloaded(InsourceError):
     status = 429
     retryable = True
     hint = "Try again after the time in Retry-After, or raise gateway.max_concurrency."
+
+
+class LimitReached(InsourceError):
+    """A limit of the request's key is reached; the message says which and what is left."""
+
+    code = "limit_reached"
+    status = 429
+    retryable = True
+    hint = "Try again after the time in Retry-After."
+
+
+class RateReached(LimitReached):
+    """The key has sent as many requests as it may for now."""
+
+    code = "rate_reached"
+
+
+class ConcurrencyReached(LimitReached):
+    """As many requests of the key are being served as may be at once."""
+
+    code = "concurrency_reached"
+
+
+class BudgetReached(LimitReached):
+    """What is left of the key's budget is less than what the request may cost at most; it was not sent."""
+
+    code = "budget_reached"
 
 
 class UpstreamError(InsourceError):
@@ -289,4 +356,3 @@ class UpstreamResting(UpstreamError):
     code = "upstream_resting"
     status = 503
     hint = "Try again after the time in Retry-After; the specialists still answer what they may."
-    retry_after: float | None = None

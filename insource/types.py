@@ -106,12 +106,61 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one key may take; None asks for nothing.
+
+    `rate` is how many requests in how many seconds, `concurrency` how many at once; `money` (in `currency`) and
+    `tokens` how much in a "day", a "month" (both UTC) or in "total".
+    """
+
+    rate: tuple[int, float] | None = None
+    concurrency: int | None = None
+    money: tuple[Decimal, str] | None = None
+    currency: str = "USD"
+    tokens: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A virtual key without its secret: whom it lets in, to what, until when, and within which limits.
+
+    `tasks` and `upstreams` None mean all of them; `sensitivity` is the highest that may leave with it. `id` is public:
+    it begins the key and stands in decisions.
+    """
+
+    id: str
+    name: str
+    created: datetime
+    created_by: str
+    tasks: tuple[str, ...] | None = None
+    upstreams: tuple[str, ...] | None = None
+    sensitivity: Sensitivity = Sensitivity.RESTRICTED
+    admin: bool = False
+    expires: datetime | None = None
+    limits: Limits = Limits()
+    revoked: datetime | None = None
+    revoked_by: str | None = None
+
+    def lets_in(self, now: datetime) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return self.revoked is None and (self.expires is None or self.expires > now)
+
+    def may_ask(self, task: str | None) -> bool:
+        """Whether requests of a task (None: of no task) are within its scope."""
+        return self.tasks is None or task in self.tasks
+
+    def may_send(self, upstream: str, sensitivity: Sensitivity) -> bool:
+        """Whether a text of this sensitivity may go to an upstream with it."""
+        return sensitivity.rank <= self.sensitivity.rank and (self.upstreams is None or upstream in self.upstreams)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request as it came: the conversation, the other fields as decoded, and the bytes to forward untouched.
 
     `dialect` names the wire format that it came in and that its reply must have ("chat", "completions", "responses",
     "embeddings", "moderations", "messages"; "other" for what is passed on unread). `sensitivity` None means that
-    nobody judged it: then nothing may leave.
+    nobody judged it: then nothing may leave. `key` is the one that it came with, None where the gateway is open.
     """
 
     id: str
@@ -125,6 +174,7 @@ class Request:
     method: str = "POST"
     dialect: str = "chat"
     sensitivity: Sensitivity | None = None
+    key: Key | None = None
 
     @property
     def system_prompt(self) -> str | None:
@@ -162,7 +212,7 @@ class Decision:
 
     `version`, `digest`, `score` and `threshold` are those of the tier that was asked last; `tier` names it where it
     is not the specialist but an upstream in the house. `answer` is the number of the specialist's answer in its closed
-    set, where the task keeps contents.
+    set, where the task keeps contents. `key` is the public id of the key that the request came with.
     """
 
     request_id: str
@@ -180,6 +230,7 @@ class Decision:
     tier: str | None = None
     sensitivity: Sensitivity | None = None
     answer: int | None = None
+    key: str | None = None
 
     @property
     def decider(self) -> str | None:

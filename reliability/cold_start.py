@@ -69,7 +69,7 @@ async def _standing(home: Path, registry: Registry, ledger: Ledger, *texts: byte
     await gateway.generation.open()
     gateway.report()
     gateway.observe()
-    worker = _Worker(None, None, lambda config, ledger: None)  # type: ignore[arg-type, return-value]
+    worker = _Worker(None, None, None, lambda config, ledger: None)  # type: ignore[arg-type, return-value]
     worker._server = server
     for each in given[1:]:
         await worker._reload(gateway, each)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-FILES = re.compile(r"[crsx]\d\d_[a-z0-9_]+")
+FILES = re.compile(r"[acrsx]\d\d_[a-z0-9_]+")
 KEPT_FAILURES = 200
 
 

@@ -88,4 +88,4 @@ def _say_all() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(sys.argv[-4:]) if sys.argv[1] == "work" else supervise(Path(sys.argv[1]), len(sys.argv) > 2))
+    sys.exit(work(sys.argv[-5:]) if sys.argv[1] == "work" else supervise(Path(sys.argv[1]), len(sys.argv) > 2))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from insource.gateway.access import Access, Route
 from insource.gateway.app import Application
 from insource.gateway.endpoints import Completions
 from insource.gateway.parts import Parts
@@ -54,7 +55,8 @@ class UnguardedApplication(Application):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._routes = {**self._routes, **{("POST", path): Unguarded(name).answer for path, name in DIALECTS.items()}}
+        unguarded = {("POST", path): Route(Unguarded(name).answer, Access.KEY) for path, name in DIALECTS.items()}
+        self._routes = {**self._routes, **unguarded}
 
 
 async def run(cases: range, folder: Path, broken: bool) -> Tally:

@@ -26,6 +26,7 @@ UNREAD = (
 OWN = {
     *(("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/v1/insource/reviews/{id}")),
     *(("GET", path) for path in ("/v1/insource/tasks", "/v1/insource/tasks/{name}")),
+    ("GET", "/v1/insource/keys"), ("POST", "/v1/insource/keys"), ("DELETE", "/v1/insource/keys/{id}"),
     ("POST", "/v1/insource/feedback"), ("POST", "/v1/feedback"), ("*", "/v1/..."),
 }  # fmt: skip
 """What reaches no upstream, and the pattern that UNREAD stands for."""

@@ -1,4 +1,4 @@
-"""X4: every route of the gateway's own table, by every method, under every disguise of path, host and origin.
+"""X4: every route of the gateway's own table, by every method and role, under every disguise of path, host and origin.
 
 What the table does not offer may not succeed and may not reach the upstream; nor may the text of a restricted task, by
 whatever path it is sent. What the table does offer must be served, else a gateway that refuses all would hold.
@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from insource.errors import ConfigError
+from insource.gateway.access import Route, check_routes
+from insource.gateway.administration import KEYS
 from insource.gateway.app import API, FEEDBACK, REVIEWS, Application, create_app
 from insource.gateway.parts import Parts
 from reliability.disguised_paths import DISGUISES, Disguise, Kind
 from reliability.harness import Promise, Tally
 from reliability.raw_http import Reply, Wire
 from reliability.recording import Outside, Received, reply
+from reliability.routes_by_role import ROLES, Caller, doorless, make_callers
 from reliability.served import Served, make_home, serving, serving_app
 
 LANES = 8
@@ -47,11 +52,12 @@ class Asked:
     path: str
     method: str
     disguise: Disguise
+    role: str = ""
 
     @property
     def served(self) -> bool:
         """Whether the gateway itself is to answer."""
-        return self.disguise.kind is Kind.SAME and self.method == self.row
+        return self.disguise.kind is Kind.SAME and (self.method, self.path) in OWN
 
     @property
     def may_go_up(self) -> bool:
@@ -84,12 +90,13 @@ class Asked:
             {"model": "task:secret", "messages": turns, "input": CANARY, "prompt": CANARY, "max_tokens": 9}
         ).encode()
 
-    def wire(self, case: int) -> bytes:
-        """Return the bytes to send."""
+    def wire(self, case: int, *headers: str) -> bytes:
+        """Return the bytes to send, with further headers."""
         told = (("x-case", str(case)), *self.disguise.headers)
         lines = [
             f"{self.method} {self.disguise.target(self.path)} HTTP/1.1",
             *(f"{name}: {value}" for name, value in told),
+            *headers,
         ]
         if self.disguise.host is not None:
             lines.insert(1, f"host: {self.disguise.host}")
@@ -99,7 +106,7 @@ class Asked:
 
     def told(self) -> str:
         """Say what was asked."""
-        return f"{self.method} {self.path} ({self.disguise.name})"
+        return f"{self.method} {self.path} ({self.disguise.name}{', by ' + self.role if self.role else ''})"
 
 
 def _table() -> list[tuple[str, str]]:
@@ -113,7 +120,14 @@ def _table() -> list[tuple[str, str]]:
     return own + [("", path) for path in ELSEWHERE]
 
 
-CASES = [Asked(row, path, method, disguise) for disguise in DISGUISES for method in METHODS for row, path in _table()]
+OWN = frozenset(_table())
+PLAIN = next(disguise for disguise in DISGUISES if disguise.kind is Kind.SAME)
+DISGUISED = [
+    Asked(row, path, method, disguise) for disguise in DISGUISES for method in METHODS for row, path in _table()
+]
+CASES = DISGUISED + [
+    Asked(row, path, method, PLAIN, role) for role in ROLES for method in METHODS for row, path in _table()
+]
 STRIDE = 1_009
 """Has no divisor in common with the number of cases, and spreads few of them over all rows, methods and disguises."""
 
@@ -140,24 +154,48 @@ class Mending:
 async def run(cases: range, folder: Path, broken: bool) -> Tally:
     """Ask for each case; `broken` mends paths and drops hosts and origins first."""
     tally = Tally()
-    async with AsyncExitStack() as opened:
-        upstream = await opened.enter_async_context(Outside(_healthy))
-        file = make_home(folder / "home", upstream.base_url)
-        make: Callable[[Parts], ASGIApp] = Mending
-        gateway: Any = (
-            opened.enter_context(serving_app(file, make)) if broken else await opened.enter_async_context(serving(file))
-        )
-        await _ask_all(tally, cases, gateway, upstream)
+    numbers = [case * STRIDE % len(CASES) for case in cases]
+    for keyed in (False, True):
+        chosen = [number for number in numbers if bool(CASES[number].role) is keyed]
+        if not chosen:
+            continue
+        async with AsyncExitStack() as opened:
+            upstream = await opened.enter_async_context(Outside(_healthy))
+            home = folder / ("keyed" if keyed else "home")
+            file = make_home(home, upstream.base_url)
+            callers = make_callers(home) if keyed else {}
+            make: Callable[[Parts], ASGIApp] = Mending
+            if keyed:
+                make = partial(doorless, header=callers["administrator"].header)
+            gateway: Any = (
+                opened.enter_context(serving_app(file, make))
+                if broken
+                else await opened.enter_async_context(serving(file))
+            )
+            await _ask_all(tally, chosen, gateway, upstream, callers)
+    if not _planted_stops_the_start():
+        tally.fail(cases.start, "a route without a policy did not stop the start", "planted")
     return tally
+
+
+def _planted_stops_the_start() -> bool:
+    """Whether an application with one route that does not say who may call it refuses to start."""
+    app = Application(None)  # type: ignore[arg-type]
+    planted = Route(app._anything.serve)
+    try:
+        check_routes((*app.routes(), ("GET /v1/planted", planted)))
+    except ConfigError:
+        return True
+    return False
 
 
 def judge(tally: Tally) -> list[str]:
     """Nothing beyond the table succeeds or goes up, no restricted text leaves, and what the table offers is served."""
     counts, found = tally.counts, []
-    for what in ("unexpected 2xx", "reached the upstream", "restricted text left", "not served", "no reply"):
+    for what in ("unexpected 2xx", "reached the upstream", "restricted text left", "not served", "no reply", "planted"):
         if counts[what]:
             found.append(f"{what}: {counts[what]:,} of {counts['asked']:,}")
-    if not (counts["served"] and counts["went up"] and counts["refused"]):
+    if not (counts["served"] and counts["went up"] and counts["refused"] and counts["by role"]):
         found.append("not every outcome was tried")
     return found
 
@@ -167,12 +205,10 @@ def seen(tally: Tally) -> str:
     counts = tally.counts
     return (
         f"{counts['asked']:,} of {len(CASES):,} combinations of {len(_table())} paths, {len(METHODS)} methods and "
-        f"{len(DISGUISES)} "
-        f"disguises: {counts['unexpected 2xx']} unexpected 2xx, {counts['reached the upstream']} reached the "
-        f"upstream unasked, "
-        f"{counts['restricted text left']} restricted texts left; {counts['served']:,} served, "
-        f"{counts['went up']:,} passed on as "
-        f"the table has it, {counts['refused']:,} refused"
+        f"{len(DISGUISES)} disguises or {len(ROLES)} roles: {counts['unexpected 2xx']} unexpected 2xx, "
+        f"{counts['reached the upstream']} reached the upstream unasked, {counts['restricted text left']} restricted "
+        f"texts left; {counts['served']:,} served, {counts['went up']:,} passed on as the table has it, "
+        f"{counts['refused']:,} refused"
     )
 
 
@@ -182,13 +218,16 @@ def _healthy(received: Received, number: int) -> bytes:
     return reply(200, b'{"object":"list","data":[]}')
 
 
-async def _ask_all(tally: Tally, cases: range, gateway: Served, upstream: Outside) -> None:
-    numbers = iter([case * STRIDE % len(CASES) for case in cases])
-    await asyncio.gather(*(_lane(tally, numbers, gateway.port) for _ in range(LANES)))
+async def _ask_all(
+    tally: Tally, chosen: list[int], gateway: Served, upstream: Outside, callers: Mapping[str, Caller]
+) -> None:
+    numbers = iter(chosen)
+    await asyncio.gather(*(_lane(tally, numbers, gateway.port, callers) for _ in range(LANES)))
     for received in upstream.requests:
         number = int(received.headers.get("x-case", "-1"))
         asked = CASES[number]
-        if not asked.may_go_up:
+        caller = callers.get(asked.role)
+        if not asked.may_go_up or (caller is not None and not caller.may_call(asked.path)):
             tally.fail(
                 number, f"{asked.told()} reached the upstream as {received.line[:120]!r}", "reached the upstream"
             )
@@ -197,29 +236,33 @@ async def _ask_all(tally: Tally, cases: range, gateway: Served, upstream: Outsid
     tally.count("went up", len(upstream.requests))
 
 
-async def _lane(tally: Tally, numbers: Iterator[int], port: int) -> None:
+async def _lane(tally: Tally, numbers: Iterator[int], port: int, callers: Mapping[str, Caller]) -> None:
     wire = await Wire.open(port)
     for number in numbers:
         asked = CASES[number]
         bodyless = asked.method == "HEAD"
-        found = await wire.ask(asked.wire(number), SECONDS, bodyless=bodyless)
+        caller = callers.get(asked.role)
+        headers = (caller.header,) if caller is not None else ()
+        found = await wire.ask(asked.wire(number, *headers), SECONDS, bodyless=bodyless)
         tally.count("asked")
-        _check(tally, number, asked, found)
+        tally.count("by role", caller is not None)
+        _check(tally, number, asked, found, caller)
         if found is None or bodyless or wire.closed or found.headers.get("connection") == "close":
             wire.cut()
             wire = await Wire.open(port)
     wire.cut()
 
 
-def _check(tally: Tally, number: int, asked: Asked, found: Reply | None) -> None:
+def _check(tally: Tally, number: int, asked: Asked, found: Reply | None, caller: Caller | None) -> None:
     if found is None:
         tally.fail(number, f"{asked.told()}: no reply", "no reply")
         return
-    if asked.served:
-        kept = asked.row == "POST" and found.status == 403 and b"kept_local" in found.body
-        unknown = asked.path.startswith((REVIEWS, *FEEDBACK)) and found.status == 400
-        embedded = asked.path == "/v1/embeddings" and found.status == 200
-        if not (kept or unknown or embedded or (asked.row == "GET" and found.status == 200)):
+    if caller is not None and not caller.may_call(asked.path):
+        if found.status < 300:
+            tally.fail(number, f"{asked.told()}: {found.status} {found.body[:100]!r}", "unexpected 2xx")
+        tally.count("refused")
+    elif asked.served:
+        if not _as_it_should(asked, found, caller):
             tally.fail(number, f"{asked.told()}: {found.status} {found.body[:200]!r}", "not served")
         tally.count("served")
     elif found.status < 300 and not asked.may_go_up:
@@ -228,13 +271,24 @@ def _check(tally: Tally, number: int, asked: Asked, found: Reply | None) -> None
         tally.count("refused")
 
 
+def _as_it_should(asked: Asked, found: Reply, caller: Caller | None) -> bool:
+    """Whether a route of the table replied as it does to what it was sent."""
+    if asked.path.startswith(KEYS):
+        if caller is None:  # no key was ever made: the first one is made at the command line
+            return found.status == 403 and b"out_of_scope" in found.body
+        return found.status == {"GET": 200, "POST": 400, "DELETE": 404}[asked.method]
+    kept = asked.method == "POST" and found.status == 403 and b"kept_local" in found.body
+    unknown = asked.path.startswith((REVIEWS, *FEEDBACK)) and found.status == 400
+    embedded = asked.path == "/v1/embeddings" and found.status == 200
+    return kept or unknown or embedded or (asked.method == "GET" and found.status == 200)
+
+
 PROMISE = Promise(
     id="X4",
     says="Default deny",
-    asked="every route x method x 15 or more disguises of path and host: 0 unexpected 2xx, nothing reaches the "
-    "upstream that should "
-    "not; a route without a policy stops the start",
-    unit="combinations of path, method and disguise",
+    asked="every route x method x role, and x 15 or more disguises of path and host: 0 unexpected 2xx, nothing reaches "
+    "the upstream that should not; a route without a policy stops the start",
+    unit="combinations of path, method and disguise or role",
     full=len(CASES),
     sample=3_000,
     slow=len(CASES),
@@ -243,7 +297,4 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
-    open="roles, and policies of routes without which the gateway does not start, come with keys: until then every "
-    "route has the one "
-    "policy of loopback without pages",
 )

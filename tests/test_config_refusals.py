@@ -66,8 +66,10 @@ REFUSED = [
     ("[gateway]\nport = true", "gateway.port is true", "a whole number"),
     ("[gateway]\nport = 65536", "gateway.port is 65536", "a whole number"),
     ("[gateway]\nport = 1.5", "gateway.port is 1.5", "a whole number"),
-    ("[gateway]\nhost = '0.0.0.0'", "gateway.host is '0.0.0.0'", "without virtual keys"),
-    ("[gateway]\nhost = 'example.org'", "gateway.host is", "127.0.0.1, ::1 or localhost"),
+    ("[gateway]\nhost = 'example.org'", "gateway.host is", "an IP address of this machine or localhost"),
+    ("[gateway]\nmetrics = 'everybody'", "gateway.metrics is 'everybody'", "'public', 'key', 'admin'"),
+    ("[gateway]\nkey_rate = '5/day'", "gateway.key_rate is '5/day'", "such as 60/min"),
+    ("[gateway]\nkey_concurrency = 0", "gateway.key_concurrency is 0", "a whole number from 1"),
     ("[gateway]\ndrain_s = nan", "gateway.drain_s is NaN", "a number of at least 0"),
     ("[gateway]\nreceipt_s = 0", "gateway.receipt_s is 0", "above 0"),
     ("[store]\nretention_days = 0", "retention_days is 0", "a whole number from 1"),
@@ -172,7 +174,7 @@ def test_a_system_prompt_may_look_like_anything(tmp_path):
         ({"INSOURCE_GATEWAY_PORT": "x"}, "environment INSOURCE_GATEWAY_PORT: gateway.port is 'x'; a whole number"),
         ({"INSOURCE_GATEWAY_DRAIN_S": "x"}, "gateway.drain_s is 'x'; a number"),
         ({"INSOURCE_GATEWAY_DRAIN_S": "nan"}, "gateway.drain_s is NaN; a number"),
-        ({"INSOURCE_GATEWAY_HOST": "10.0.0.1"}, "without virtual keys"),
+        ({"INSOURCE_GATEWAY_HOST": "here"}, "gateway.host is 'here'; an IP address of this machine or localhost"),
     ],
 )
 def test_the_environment_is_checked_alike(tmp_path, env, told):

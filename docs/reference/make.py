@@ -139,9 +139,16 @@ def convention_metrics() -> str:
 
 def ledger_schema() -> str:
     """Return the ledger's tables."""
-    from insource.store.ledger_schema import DRIFT, EVIDENCE_AND_FEEDBACK, LEDGER_TABLES, TIER_AND_SENSITIVITY
+    from insource.store.ledger_schema import (
+        DRIFT,
+        EVIDENCE_AND_FEEDBACK,
+        HEADS,
+        KEY,
+        LEDGER_TABLES,
+        TIER_AND_SENSITIVITY,
+    )
 
-    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK, DRIFT)
+    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK, DRIFT, KEY, HEADS)
 
 
 def registry_schema() -> str:

@@ -222,6 +222,7 @@ class Cascade:
             tier.name if tier else None,
             request.sensitivity,
             tier.numbered(scored) if tier else None,
+            request.key.id if request.key is not None else None,
         )
         return Choice(decision, replace(scored, decision=decision) if scored else None)
 

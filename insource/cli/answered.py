@@ -25,9 +25,9 @@ def hand_over(config: Config, registry: Registry) -> str | None:
 
     if not registry.outgoing_feedback() or not (config.home / FILE).is_file():
         return None
-    days = config.store.retention_days
+    days, witness = config.store.retention_days, config.store.witness
     try:
-        with Ledger.open(config.home, clock=lambda: datetime.now(UTC), retention_days=days) as ledger:
+        with Ledger.open(config.home, clock=lambda: datetime.now(UTC), retention_days=days, witness=witness) as ledger:
             deliver(registry, config.home, ledger.feedback_now)
     except StoreBusy:
         return "The running gateway writes the ledger and takes it over."

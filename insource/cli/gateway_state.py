@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from insource.gateway.metrics import read_text
+from insource.store.keys import KEY
 
 SECONDS = 2.0
+KEY_VARIABLE = "INSOURCE_KEY"
+"""The environment variable with a key of the gateway's own, for commands that ask it."""
+_REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LARGEST = 16 * 2**20
 _Samples = Mapping[str, list[tuple[Mapping[str, str], float]]]
 
@@ -40,22 +46,33 @@ class GatewayState:
     reloads_refused: int = 0
 
 
-async def look(host: str, port: int, seconds: float = SECONDS) -> GatewayState:
-    """Ask the gateway at an address; never raises because of what is there or not, and takes `seconds` at most."""
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+async def look(host: str, port: int, seconds: float = SECONDS, key: str | None = None,
+               certificate: Path | None = None) -> GatewayState:  # fmt: skip
+    """Ask the gateway at an address; never raises because of what is there or not, and takes `seconds` at most.
+
+    `key` is one that may read the metrics, where the gateway needs one; `certificate` what it serves HTTPS with.
+    """
+    host = _REACHED.get(host, host)
+    scheme = "http" if certificate is None else "https"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     if port == 0:
         return GatewayState(url, detail="gateway.port is 0, so it has no fixed address; set one to see it here")
     try:
         async with asyncio.timeout(seconds):
-            ready, _ = await _get(host, port, "/readyz")
-            status, page = await _get(host, port, "/metrics")
+            tls = _trusting(certificate) if certificate is not None else None
+            ready, _ = await _get(host, port, "/readyz", tls=tls)
+            status, page = await _get(host, port, "/metrics", key, tls)
         samples = read_text(page.decode()) if status == 200 else {}
     except TimeoutError:
         return GatewayState(url, detail=f"no answer within {seconds:g} s")
     except OSError as error:
-        return GatewayState(url, detail=os.strerror(error.errno) if error.errno else type(error).__name__)
+        plain = error.errno and not isinstance(error, ssl.SSLError)
+        return GatewayState(url, detail=os.strerror(error.errno or 0) if plain else type(error).__name__)
     except ValueError:
         samples = {}
+    if status in (401, 403) and ready in (200, 503):
+        told = f"its figures need a key that may read them; set {KEY_VARIABLE}, or gateway.metrics"
+        return GatewayState(url, reachable=True, ready=ready == 200, detail=told)
     if "insource_workers" not in samples:
         return GatewayState(url, detail="what answers there is no insource gateway")
     return _state(url, ready == 200, samples)
@@ -87,12 +104,23 @@ def _state(url: str, ready: bool, samples: _Samples) -> GatewayState:
     )
 
 
-async def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    """Return a context that takes exactly this certificate, under whatever name it is reached."""
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+async def _get(host: str, port: int, path: str, key: str | None = None,
+               tls: ssl.SSLContext | None = None) -> tuple[int, bytes]:  # fmt: skip
     """Return status and body; ValueError where what comes back is not HTTP with a status."""
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         name = f"[{host}]" if ":" in host else host
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n".encode("ascii"))
+        told = f"x-api-key: {key}\r\n" if key is not None and KEY.fullmatch(key) else ""
+        asked = f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\n{told}Connection: close\r\n\r\n"
+        writer.write(asked.encode("ascii"))
         received = bytearray()
         while len(received) < _LARGEST and (more := await reader.read(65_536)):
             received += more

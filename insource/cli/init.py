@@ -17,7 +17,7 @@ TEMPLATE = """\
 # `insource config show` prints every setting, its value and where it was set.
 
 [gateway]
-host = "127.0.0.1"            # loopback only in this version
+host = "127.0.0.1"            # others only once there are keys
 port = 8600
 
 # [store]

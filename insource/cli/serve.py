@@ -24,7 +24,7 @@ ENTRY = (sys.executable, "-m", "insource.cli.main")
 
 
 @click.command(epilog="\b\nExample:\n  insource serve --upstream https://api.openai.com/v1")
-@click.option("--host", metavar="ADDRESS", help="The address to listen on; loopback only [127.0.0.1].")
+@click.option("--host", metavar="ADDRESS", help="The address to listen on; beyond loopback with keys only [127.0.0.1].")
 @click.option("--port", type=int, metavar="PORT", help="The port to listen on; 0 takes any free one [8600].")
 @click.option("--upstream", metavar="URL", help="Send what no specialist answers there, with the clients' own keys.")
 @click.option("--workers", type=int, metavar="N", help="How many processes serve; one more writes the ledger [1].")

@@ -40,6 +40,7 @@ class Stored:
     reviews: int | None = None
     trouble: str | None = None
     rollout: Mapping[str, Any] | None = None
+    keys: tuple[Mapping[str, Any], ...] | None = None
 
 
 @click.command("status", epilog="\b\nExample:\n  insource status --watch")
@@ -71,14 +72,17 @@ def command(ctx: click.Context, task: str | None, watch: bool, json_path: str | 
 def gateway_state(config: Config) -> GatewayState:
     """Ask the gateway at the configured address."""
     import asyncio
+    import os
 
-    from insource.cli.gateway_state import look
+    from insource.cli.gateway_state import KEY_VARIABLE, look
 
-    return asyncio.run(look(config.gateway.host, config.gateway.port))
+    at = config.gateway
+    return asyncio.run(look(at.host, at.port, key=os.environ.get(KEY_VARIABLE), certificate=at.tls_cert))
 
 
 def stored_figures(config: Config, task: str | None, now: datetime) -> Stored:
     """Return the report of the last hour and the number of reviews that wait; raises UnknownTask."""
+    from insource.cli.keys import describe
     from insource.cli.report import make_report
     from insource.cli.status_task import look
 
@@ -86,7 +90,8 @@ def stored_figures(config: Config, task: str | None, now: datetime) -> Stored:
         report = make_report(config, now=now, since=now - PERIOD, task=task)
         with open_registry(config) as registry:
             rollout = look(config, registry, task) if task is not None else None
-            return Stored(report, registry.waiting_reviews(), rollout=rollout)
+            keys = tuple(describe(registry, config.home, now))
+            return Stored(report, registry.waiting_reviews(), rollout=rollout, keys=keys)
     except StoreError as error:
         return Stored(trouble=str(error))
 
@@ -135,9 +140,11 @@ def to_data(config: Config, state: GatewayState, stored: Stored) -> dict[str, An
     data: dict[str, Any] = {
         "gateway": asdict(state),
         "configuration": config_digest(config),
+        "proofs": _proofs(config),
         "reviews_waiting": stored.reviews,
         "trouble": stored.trouble,
         "rollout": stored.rollout,
+        "keys": stored.keys,
     }
     if report is None:
         return data | {"since": None, "requests": None, "coverage": None, "tasks": []}
@@ -147,6 +154,19 @@ def to_data(config: Config, state: GatewayState, stored: Stored) -> dict[str, An
         "coverage": report.totals.coverage,
         "tasks": [_task_data(config, task) for task in report.tasks],
     }
+
+
+def _proofs(config: Config) -> dict[str, Any]:
+    """Return how many of the ledger's rows are signed, and why no further one is, None where they are."""
+    from insource.store.proof.folder import ProofFolder
+    from insource.store.proof.note import Checkpoint
+
+    folder = ProofFolder(config.home)
+    try:
+        note = folder.checkpoint()
+        return {"signed_rows": 0 if note is None else Checkpoint.read(note).size, "refusal": folder.refusal}
+    except StoreError as error:
+        return {"signed_rows": None, "refusal": str(error)}
 
 
 def _task_data(config: Config, task: TaskFigures) -> dict[str, Any]:
@@ -187,6 +207,8 @@ def drawn(config: Config, state: GatewayState, stored: Stored) -> Group:
         parts.append(Text("No task is configured or trained yet."))
     if stored.trouble is not None:
         parts.append(Text(printable(f"! the stored figures cannot be read: {stored.trouble}")))
+    if (refusal := data["proofs"]["refusal"]) is not None:
+        parts.append(Text(printable(f"! the ledger's proofs are NOT signed: {refusal}")))
     if stored.rollout is not None:
         parts += [Text(line) for line in _rollout(stored)]
     parts += [Text(printable(f"! {row['task']}: {caution}")) for row in data["tasks"] for caution in row["cautions"]]
@@ -207,10 +229,13 @@ def _rollout(stored: Stored) -> list[str]:
 
 
 def _gateway_rows(data: Mapping[str, Any], state: GatewayState, stored: Stored) -> list[tuple[str, object]]:
+    from insource.cli.keys import key_rows
     from insource.governance.wording import count, percent_range
 
     rows: list[tuple[str, object]] = [("state", _condition(state))]
-    if state.reachable:
+    if state.reachable and state.detail is not None:
+        rows.append(("figures", state.detail))
+    elif state.reachable:
         rows += [
             ("workers", state.workers),
             ("in flight", state.in_flight),
@@ -222,6 +247,8 @@ def _gateway_rows(data: Mapping[str, Any], state: GatewayState, stored: Stored) 
         totals = stored.report.totals
         answered = f", {percent_range(totals.coverage)} answered here" if totals.requests else ""
         rows.append(("last hour", f"{count(totals.requests)} requests{answered}"))
+    if stored.keys is not None:
+        rows += key_rows(stored.keys)
     if stored.reviews is not None:
         rows.append(("reviews", f"{count(stored.reviews)} waiting"))
     return rows

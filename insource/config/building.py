@@ -41,6 +41,12 @@ def build(values: Mapping[Keys, Found], file: Path | None) -> Config:
              for name in _names(values, "tasks")}  # fmt: skip
     embeddings = {name: _embeddings(name, taken.section(("embeddings", name), ("embeddings", "NAME")))
                   for name in _names(values, "embeddings")}  # fmt: skip
+    for key in ("tls_cert", "tls_key"):
+        gateway[key] = _file(gateway[key], taken.origins[f"gateway.{key}"], file)
+    if (gateway["tls_cert"] is None) != (gateway["tls_key"] is None):
+        key = "gateway.tls_cert" if gateway["tls_cert"] is not None else "gateway.tls_key"
+        raise ConfigError(f"{taken.origins[key]}: {key} is set alone; gateway.tls_cert and gateway.tls_key were "
+                          "expected together. Set both, or neither.")  # fmt: skip
     gateway["default_upstreams"] = gateway.pop("default_upstream")
     if not gateway["default_upstreams"] and len(upstreams) == 1:
         gateway["default_upstreams"] = taken.values[_DEFAULT_UPSTREAM] = ((next(iter(upstreams)), 1.0),)
@@ -51,7 +57,7 @@ def build(values: Mapping[Keys, Found], file: Path | None) -> Config:
     check_matches(tasks, {name: values[("tasks", name)].origin for name in tasks})
     return Config(
         GatewayConfig(**gateway),
-        StoreConfig(home, store["retention_days"], store["record"]),
+        StoreConfig(home, store["retention_days"], store["record"], _witness(taken, home, store["witness"], file)),
         upstreams,
         tasks,
         policy,
@@ -111,6 +117,27 @@ def _policy(values: Mapping[str, Any]) -> PolicyConfig:
 
     restricted = Allowed(values["restricted.upstreams"])
     return PolicyConfig(values["sensitivity"], allowed("public"), allowed("internal"), restricted)
+
+
+def _witness(taken: _Taken, home: Path, witness: str | None, file: Path | None) -> Path | None:
+    """Return the witness's file, which must lie outside the home: a backup of the home would hold it, too."""
+    if witness is None:
+        return None
+    origin = taken.origins["store.witness"]
+    found = taken.values["store.witness"] = _home(witness, origin, file)
+    if found.is_relative_to(home):
+        raise wrong_value(origin, "store.witness", witness, f"a file outside {home}, the home")
+    return found
+
+
+def _file(named: str | None, origin: str, file: Path | None) -> Path | None:
+    """Return the path that a setting names; a relative one starts at the folder of the file that names it."""
+    if named is None:
+        return None
+    path = Path(named)
+    if file is not None and origin.partition(":")[0] == file.name:
+        path = file.parent / path
+    return path.absolute()
 
 
 def _home(home: str | None, origin: str, file: Path | None) -> Path:

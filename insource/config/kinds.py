@@ -20,6 +20,7 @@ _SECRET = re.compile(
     r"(?i:(Bearer\s+)?"
     r"(sk-|sk_|pk-|rk_|gsk_|hf_|xai-|ghp_|github_pat_|glpat-|AKIA|AIza|xox[abprs]-|eyJ)[\w.+/=-]{6,})"
     r"|(?i:Bearer|Basic)\s+\S{8,}"
+    r"|is-[0-9A-Za-z]{51}"  # this gateway's own
     r"|[0-9a-fA-F]{32}"  # keys that begin like nothing, such as Azure's, old and new
     r"|(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[A-Za-z0-9]{40,}"
 )
@@ -153,17 +154,16 @@ def pairs(expected: str) -> Kind:
     return Kind("table", expected, check)
 
 
-def loopback() -> Kind:
-    """An address that only this machine can reach: 127.0.0.0/8, ::1 or localhost."""
+def address() -> Kind:
+    """An IP address of this machine, 0.0.0.0 or :: for all of them, or localhost."""
 
-    def is_loopback(value: str) -> bool:
+    def is_address(value: str) -> bool:
         try:
-            return value == "localhost" or ipaddress.ip_address(value).is_loopback
+            return value == "localhost" or ipaddress.ip_address(value) is not None
         except ValueError:
             return False
 
-    return _text("host", "127.0.0.1, ::1 or localhost (without virtual keys, which this version does not have, anyone "
-                 "who reaches the gateway could use it)", is_loopback)  # fmt: skip
+    return _text("host", "an IP address of this machine or localhost, such as 127.0.0.1, ::1 or 0.0.0.0", is_address)
 
 
 def url() -> Kind:

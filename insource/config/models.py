@@ -20,7 +20,7 @@ class UpstreamConfig:
     `deadline_s` bounds the wait for a reply's first byte over all attempts, `reply_s` one reply as a whole; `retries`
     is how often one request may be sent again; after `breaker_failures` failures in a row the upstream rests for
     `breaker_rest_s`. `api_key_env` names the environment variable with the key; `model` is sent where a request says
-    `task:NAME`.
+    `task:NAME`; `max_reply_tokens` is what a reply has at most.
     """
 
     name: str
@@ -39,6 +39,7 @@ class UpstreamConfig:
     breaker_rest_s: float = 10.0
     key_header: str = "authorization"
     reply_s: float = 3_600.0
+    max_reply_tokens: int | None = None
 
     @property
     def priced(self) -> bool:
@@ -59,7 +60,9 @@ class EmbeddingsConfig:
 class GatewayConfig:
     """Where the gateway listens and what it bears; times in seconds, `max_body_mb` in MB of 2**20 bytes.
 
-    `default_upstreams` are names with weights, 0 for one that only steps in on failure.
+    `metrics` says who may read them once there are keys: "public", "key" or "admin"; `key_rate` and `key_concurrency`
+    are the limits of keys that set none; `tls_cert` and `tls_key` are PEM files, both or neither. `default_upstreams`
+    are names with weights, 0 for one that only steps in on failure.
     """
 
     host: str
@@ -72,15 +75,24 @@ class GatewayConfig:
     workers: int = 1
     log: str = "text"
     retry_budget: float = 0.2
+    metrics: str = "admin"
+    key_rate: str | None = None
+    key_concurrency: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where state lies, for how many days content is kept, and whether a decision is durable before its reply."""
+    """Where state lies, for how many days content is kept, and whether a decision is durable before its reply.
+
+    `witness` is a file outside the home that remembers the last signed checkpoint.
+    """
 
     home: Path
     retention_days: int
     record: str = "before_reply"
+    witness: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

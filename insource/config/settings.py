@@ -10,9 +10,9 @@ from typing import Any
 
 from insource.config.kinds import (
     Kind,
+    address,
     choice,
     integer,
-    loopback,
     money,
     number,
     pairs,
@@ -24,6 +24,7 @@ from insource.config.kinds import (
 )
 from insource.types import Mode, Sensitivity, WhenKept
 
+_RATE = text("rate", "a number of requests for each s, min or h, such as 60/min", r"[1-9][0-9]{0,8}/(s|min|h)")
 _TEXT = text("text", "text that is not empty", r".*\S.*")
 _NAME = text("name", "a name of small letters, digits, dots, dashes and underscores", r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -74,7 +75,8 @@ _SHARE = number(0, 1, low_open=True)
 _SECONDS = number(0, 86_400, low_open=True)
 
 SETTINGS: tuple[Setting, ...] = (
-    _gateway("host", loopback(), "127.0.0.1", "The address the gateway listens on; loopback only in this version."),
+    _gateway("host", address(), "127.0.0.1",
+             "The address the gateway listens on; one beyond loopback needs a key first (`insource keys create`)."),
     _gateway("port", integer(0, 65_535), 8600, "The port the gateway listens on; 0 takes any free one."),
     _gateway("max_concurrency", integer(1, 100_000), 256, "Requests served at once; further ones get 429."),
     _gateway("max_body_mb", integer(1, 2_048), 32, "The longest request body, in MB of 2**20 bytes."),
@@ -85,6 +87,14 @@ SETTINGS: tuple[Setting, ...] = (
              "fallbacks, a table weights."),
     _gateway("workers", integer(1, 64), 1, "Processes that serve; one further process writes the ledger for them all."),
     _gateway("retry_budget", number(0, 1), 0.2, "Retries and fallbacks at most, as a share of the requests sent up."),
+    _gateway("metrics", choice("public", "key", "admin"), "admin",
+             "Who may read /metrics once there are keys: anybody, who has a key, or who has an administrator's."),
+    _gateway("key_rate", _RATE, None, "The requests that a key may send where it says nothing itself, such as 60/min."),
+    _gateway("key_concurrency", integer(1, 100_000), None,
+             "The requests of a key that are served at once where it says nothing itself."),
+    _gateway("tls_cert", _TEXT, None, "A PEM file with the certificate to serve HTTPS with, its issuers after it. A "
+             "relative path starts at the configuration's folder. SIGHUP reads it again."),
+    _gateway("tls_key", _TEXT, None, "A PEM file with the certificate's private key, without a password."),
     _gateway("log", choice("text", "json"), "text", "How the log is written; never with a word of a request."),
     Setting("store.home", _TEXT, None, "The folder of all state; by default the platform's user data folder. In the "
             "file, a relative path starts at the file's folder.", variable="INSOURCE_HOME"),
@@ -93,6 +103,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("store.record", choice("before_reply", "after_reply"), "before_reply", "When a decision must be durable: "
             "before its reply leaves, or soon after it (a crash then loses what was not written yet).",
             variable="INSOURCE_STORE_RECORD"),
+    Setting("store.witness", _TEXT, None, "A file outside the home, best on another machine's disk, to which each "
+            "signed checkpoint is written as well: it shows when the ledger was cut or restored.",
+            variable="INSOURCE_STORE_WITNESS"),
     _upstream("base_url", url(), None, "Where the upstream's OpenAI-compatible interface lies.", required=True),
     _upstream("api_key_env", variable(), None,
               "The environment variable that holds the key; without it the client's own authorization is passed on."),
@@ -109,6 +122,8 @@ SETTINGS: tuple[Setting, ...] = (
     _upstream("deadline_s", _SECONDS, None, "Seconds in which a reply must begin, over all attempts; none by default."),
     _upstream("reply_s", _SECONDS, 3_600.0, "Seconds in which a reply must be whole once it is asked for."),
     _upstream("retries", integer(0, 10), 1, "How often one request may be sent again after a failure."),
+    _upstream("max_reply_tokens", integer(1, 10_000_000), None,
+              "The most tokens a reply can have; keys with a budget need it where a request sets no max_tokens."),
     _upstream("breaker_failures", integer(1, 1_000), 5, "Failures in a row after which the upstream is left alone."),
     _upstream("breaker_rest_s", _SECONDS, 10.0, "Seconds for which it is left alone before one request tries it."),
     Setting("embeddings.NAME.trunk", _TEXT, None, "The digest, or the base model's name, of the trunk that computes.",

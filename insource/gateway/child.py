@@ -24,9 +24,11 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 class Child:
     """One worker process; make it with `spawn`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: Control, ledger: socket.socket) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, control: Control, ledger: socket.socket,
+                 limits: socket.socket) -> None:  # fmt: skip
         self.process = process
         self.ledger = ledger
+        self.limits = limits
         self.given: Given | None = None
         self.started = asyncio.get_running_loop().time()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -38,14 +40,15 @@ class Child:
 
     @classmethod
     async def spawn(cls, command: Sequence[str], listening: socket.socket, environment: Mapping[str, str]) -> Self:
-        """Start `command` with four arguments more: the numbers of its three sockets, and this process's id.
+        """Start `command` with five arguments more: the numbers of its four sockets, and this process's id.
 
-        The sockets are control, ledger and listening; it inherits no other file but the standard ones.
+        The sockets are control, ledger, limits and listening; it inherits no other file but the standard ones.
         """
         control, for_control = socket.socketpair()
         ledger, for_ledger = socket.socketpair()
-        with for_control, for_ledger:
-            numbers = (for_control.fileno(), for_ledger.fileno(), listening.fileno())
+        limits, for_limits = socket.socketpair()
+        with for_control, for_ledger, for_limits:
+            numbers = (for_control.fileno(), for_ledger.fileno(), for_limits.fileno(), listening.fileno())
             process = await asyncio.create_subprocess_exec(
                 *command,
                 *map(str, (*numbers, os.getpid())),
@@ -53,7 +56,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**environment, **ONE_THREAD},
             )
-        return cls(process, await Control.open(control), ledger)
+        return cls(process, await Control.open(control), ledger, limits)
 
     @property
     def pid(self) -> int:

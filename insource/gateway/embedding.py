@@ -55,7 +55,10 @@ async def answer_here(gateway: Gateway, request: Request, client: Client) -> boo
         return False
     seconds = perf_counter() - began
     request = await generation.rated(request, None)
-    decision = Decision(request.id, gateway.clock(), Outcome.ACCEPTED, Reason.COMPUTED, sensitivity=request.sensitivity)
+    decision = Decision(
+        request.id, gateway.clock(), Outcome.ACCEPTED, Reason.COMPUTED, sensitivity=request.sensitivity,
+        key=request.key.id if request.key is not None else None,
+    )  # fmt: skip
     served_by = f"embeddings:{embedder.name}"
     token = gateway.spans.begin(request, client.started)
     exchange = Exchange(request, None, {}, Choice(decision), client.started, token)

@@ -5,15 +5,16 @@ They hold no state; the gateway that they serve is handed to them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 from urllib.parse import unquote
 
 from starlette.types import Message, Receive, Scope, Send
 
 from insource.backends.reply import MAX_BYTES
-from insource.errors import InsourceError, RequestError, StoreError, UnknownTask
+from insource.errors import InsourceError, OutOfScope, RequestError, StoreError, UnknownTask
+from insource.gateway.access import KEY
 from insource.gateway.body import ClientGone, read_body, unless_gone
-from insource.gateway.browsers import refuse_pages
 from insource.gateway.embedding import answer_here
 from insource.gateway.feedback import take_feedback
 from insource.gateway.gateway import Gateway
@@ -24,9 +25,15 @@ from insource.gateway.recorder import Exchange
 from insource.gateway.replying import send_chosen
 from insource.gateway.sending import Client, send_body, send_error
 from insource.gateway.wire import JSON, decode, encode, read, read_headers
-from insource.types import Request
+from insource.types import Key, Request
 
 MEGABYTE = 2**20
+
+
+def check_scope(key: Key | None, task: str | None) -> None:
+    """Raise OutOfScope where a key does not allow requests of a task, or of none."""
+    if key is not None and not key.may_ask(task):
+        raise OutOfScope("The request's key does not allow requests of this kind; one that does was expected.")
 
 
 class Endpoint:
@@ -43,7 +50,8 @@ class Endpoint:
             connection = (scope.get("extensions") or {}).get(EXTENSION) or Connection()
             request = await self._request(gateway, request_id, scope, receive, connection)
             with gateway.permits:  # only now: a body that trickles in keeps nobody else's permit
-                await self.serve(gateway, request, Client(connection, send, started))
+                async with gateway.admitted(request.key):
+                    await self.serve(gateway, request, Client(connection, send, started))
         except ClientGone:
             gateway.metrics.add("insource_refused_total", code="client_gone")
         except InsourceError as error:
@@ -59,13 +67,16 @@ class Endpoint:
         generation, token = gateway.generation, gateway.spans.begin(request, client.started)
         try:
             stack = generation.serving.snapshot.find(request)
+            check_scope(request.key, stack.task.name if stack.task is not None else None)
             with stack:
                 request = await generation.rated(request, stack.task)
                 deciding = stack.chooser.decide(request)
                 if stack.asks_house:  # which costs: nobody is to be asked for a client that has left
                     deciding = unless_gone(client.connection, deciding)
                 choice = await deciding
-                exchange = Exchange(request, stack.task, generation.config.upstreams, choice, client.started, token)
+                taken = await gateway.reserve(request, stack.task, choice)
+                exchange = Exchange(request, stack.task, generation.config.upstreams, choice, client.started, token,
+                                    taken)  # fmt: skip
                 await gateway.recorder.decided(exchange)
                 await send_chosen(gateway, stack, exchange, client)
         except BaseException as error:
@@ -82,7 +93,6 @@ class Endpoint:
     ) -> Request:
         limits = gateway.generation.config.gateway
         headers = read_headers(scope["headers"])
-        refuse_pages(headers)
         body = await read_body(
             receive,
             connection,
@@ -93,7 +103,9 @@ class Endpoint:
         path = scope["raw_path"].decode("latin-1")
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
-        return self.read(request_id, body, headers, path, scope["method"])
+        request = self.read(request_id, body, headers, path, scope["method"])
+        key: Key | None = scope[KEY]  # it has passed the door, or there is none
+        return request if key is None else replace(request, key=key)
 
 
 class Completions(Endpoint):
@@ -104,6 +116,8 @@ class Completions(Endpoint):
 
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Embed here what is ours to embed; decide about all else."""
+        if request.model in gateway.generation.embedders and self.dialect == "embeddings":
+            check_scope(request.key, None)
         if self.dialect == "embeddings" and await answer_here(gateway, request, client):
             return
         await super().serve(gateway, request, client)
@@ -119,11 +133,13 @@ class Models(Endpoint):
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Ask the upstream, on record like every request that goes up, and put our own in front."""
         headers = {name: value for name, value in request.headers.items() if name != "accept-encoding"}
-        asked = Request(request.id, (), headers=headers, path=request.path, method="GET", dialect="other")
+        asked = Request(
+            request.id, (), headers=headers, path=request.path, method="GET", dialect="other", key=request.key
+        )
         sent, generation = _Kept(), gateway.generation
-        if generation.config.gateway.default_upstreams:
+        if generation.config.gateway.default_upstreams and (request.key is None or request.key.may_ask(None)):
             await super().serve(gateway, asked, Client(client.connection, sent, client.started))
-        body = encode({"object": "list", "data": _own_cards(generation) + sent.cards()})
+        body = encode({"object": "list", "data": _own_cards(generation, request.key) + sent.cards()})
         await send_body(client.send, 200, body, [JSON, (b"x-insource-request-id", request.id.encode())])
 
 
@@ -133,7 +149,7 @@ class Reviews(Endpoint):
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Look the review up."""
         asked = unquote(request.path.partition("?")[0]).rpartition("/")[2]
-        found = await gateway.review(asked)
+        found = await gateway.review(asked, request.key)
         if found is None:
             raise RequestError(f"No request {asked[:60]!r} waits for review; an id from a reply was expected.")
         await send_body(client.send, 200, encode(found), [JSON])
@@ -145,7 +161,7 @@ class Tasks(Endpoint):
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Ask the registry."""
         name = unquote(request.path.partition("?")[0]).partition("/tasks")[2].strip("/")
-        found = await gateway.tasks(name or None)
+        found = await gateway.tasks(name or None, request.key)
         if name and not found:
             raise UnknownTask(f"There is no task {name[:80]!r} here; GET /v1/insource/tasks lists those there are.")
         told = found[0] if name else {"object": "list", "data": found}
@@ -157,7 +173,7 @@ class Feedback(Endpoint):
 
     async def serve(self, gateway: Gateway, request: Request, client: Client) -> None:
         """Check it against the request's decision and task, and record it."""
-        told = await take_feedback(gateway, request.body)
+        told = await take_feedback(gateway, request.body, request.key)
         await send_body(client.send, 200, encode(told), [JSON])
 
 
@@ -184,8 +200,9 @@ class _Kept:
         return data if isinstance(data, list) else []
 
 
-def _own_cards(generation: Generation) -> list[object]:
-    names = [f"task:{name}" for name in generation.serving.snapshot.stacks] + sorted(generation.embedders)
+def _own_cards(generation: Generation, key: Key | None) -> list[object]:
+    names = [f"task:{name}" for name in generation.serving.snapshot.stacks if key is None or key.may_ask(name)]
+    names += sorted(generation.embedders) if key is None or key.may_ask(None) else ()
     return [{"id": name, "object": "model", "created": 0, "owned_by": "insource"} for name in names]
 
 

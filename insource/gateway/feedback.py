@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from insource.errors import RequestError, UnknownRequest
 from insource.gateway.wire.coding import read_object
 from insource.store.columns import Feedback, Source
+from insource.types import Key
 
 if TYPE_CHECKING:
     from insource.gateway.gateway import Gateway
@@ -19,16 +20,16 @@ LONGEST = {"request_id": 200, "answer": 20_000, "who": 200}
 """The fields of a body, and how many characters each may have."""
 
 
-async def take_feedback(gateway: Gateway, body: bytes) -> dict[str, object]:
+async def take_feedback(gateway: Gateway, body: bytes, key: Key | None = None) -> dict[str, object]:
     """Record an answer, and return what is on record once it is durable.
 
     Raises RequestError for a body that is none or an answer outside the task's closed set, UnknownRequest for an id
-    without a decision, StoreError.
+    without a decision, or whose task the key does not allow, StoreError.
     """
     told = _read(body)
     request_id = told["request_id"]
     decision = await gateway.decision(request_id)
-    if decision is None:
+    if decision is None or (key is not None and not key.may_ask(decision.task)):
         raise UnknownRequest(
             f"No request {request_id[:80]!r} is on record here; the x-insource-request-id of a reply was expected. "
             "Send the id of the request that the answer is about."

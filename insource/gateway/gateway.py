@@ -11,21 +11,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
+from insource.cascade.choice import Choice
 from insource.config import Config
+from insource.config.amounts import parse_rate
 from insource.config.digest import config_digest
 from insource.errors import StoreError
 from insource.gateway.generation import Generation
+from insource.gateway.keyring import Keyring
+from insource.gateway.limits import Limiter, Limits
+from insource.gateway.listening import is_loopback
 from insource.gateway.metrics import Metrics
-from insource.gateway.parts import Parts
+from insource.gateway.parts import Parts, Registry
 from insource.gateway.patience import Patience, TimelyLedger
 from insource.gateway.permits import Permits
+from insource.gateway.pricing import claims
 from insource.gateway.recorder import Recorder
 from insource.gateway.serving import Hears
+from insource.gateway.taken import Taken
 from insource.gateway.tasks import told_task
-from insource.types import Decision, SpecialistVersion
+from insource.types import Decision, Key, Outcome, Request, Sensitivity, SpecialistVersion, Task
+from insource.types import Limits as KeyLimits
 
 POLL_SECONDS = 0.5
 PURGE_SECONDS = 3600.0
+NO_LIMITS = KeyLimits()
 AUDIT_SECONDS = 1.0  # with the deadline before it, still within what the supervisor waits
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +56,15 @@ class Gateway:
         self.ready = False
         self._parts = parts
         self.registry = Patience("registry")
+        self.keys = Keyring(parts.versions, parts.clock, loopback=is_loopback(parts.config.gateway.host))
+        self._own_limits = Limits(parts.config.home, parts.clock) if parts.limits is None else None
+        self._limits: Limiter = self._own_limits.session() if self._own_limits else parts.limits  # type: ignore[assignment]
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def versions(self) -> Registry:
+        """The registry; called in threads."""
+        return self._parts.versions
 
     @property
     def config(self) -> Config:
@@ -69,9 +86,36 @@ class Gateway:
         self._closing.add(job)
         job.add_done_callback(self._closing.discard)
 
-    async def review(self, request_id: str) -> dict[str, object] | None:
-        """Return id, state and answer of a request that was kept for review; None where none was."""
+    @asynccontextmanager
+    async def admitted(self, key: Key | None) -> AsyncIterator[None]:
+        """Hold a permit of the key for one request; raise RateReached or ConcurrencyReached."""
+        limits, defaults = key.limits if key is not None else NO_LIMITS, self.config.gateway
+        rate = limits.rate or (parse_rate(defaults.key_rate) if defaults.key_rate is not None else None)
+        concurrency = limits.concurrency or defaults.key_concurrency
+        if key is None or (rate is None and concurrency is None):
+            yield
+            return
+        await self._limits.admit(key.id, rate, concurrency)
+        try:
+            yield
+        finally:
+            self._limits.release(key.id)
+
+    async def reserve(self, request: Request, task: Task | None, choice: Choice) -> Taken | None:
+        """Reserve what an escalated request may take of its key's budgets; raise BudgetReached or CostUnknown."""
+        key = request.key
+        if key is None or choice.decision.outcome is not Outcome.ESCALATED:
+            return None
+        rated, config = request.sensitivity or Sensitivity.RESTRICTED, self.config
+        upstreams = [config.upstreams[name] for name, _ in config.upstreams_of(task) if key.may_send(name, rated)]
+        wanted = claims(request, key, upstreams)
+        return Taken(self._limits, await self._limits.reserve(key.id, wanted)) if wanted else None
+
+    async def review(self, request_id: str, key: Key | None = None) -> dict[str, object] | None:
+        """Return id, state and answer of a request that was kept for review; None where none was, or not for a key."""
         found = await self.registry.call(lambda: asyncio.to_thread(self._parts.versions.review, request_id))
+        if found is not None and key is not None and not key.may_ask(found.task):
+            return None
         return None if found is None else {"id": found.request_id, "state": found.state, "answer": found.answer}
 
     async def queue_review(
@@ -88,10 +132,14 @@ class Gateway:
         find, home = self._parts.find_decision, self.config.home
         return await self.registry.call(lambda: asyncio.to_thread(find, home, request_id))
 
-    async def tasks(self, name: str | None = None) -> list[dict[str, object]]:
-        """Return how the tasks (or one, if there is such a task) stand in their rollout; raises StoreError."""
+    async def tasks(self, name: str | None = None, key: Key | None = None) -> list[dict[str, object]]:
+        """Return how the tasks (or one, if there is such a task) stand in their rollout; raises StoreError.
+
+        Only those that a key allows, where there is one.
+        """
         stacks = self.generation.serving.snapshot.stacks
-        tasks = [stack.task for stack in stacks.values() if stack.task and name in (None, stack.task.name)]
+        tasks = [stack.task for stack in stacks.values() if stack.task and name in (None, stack.task.name)
+                 and (key is None or key.may_ask(stack.task.name))]  # fmt: skip
 
         def told() -> list[dict[str, object]]:
             return [told_task(self._parts.versions, task, self.clock()) for task in tasks]
@@ -143,6 +191,11 @@ class Gateway:
         """Close the generation and those before it, each after its last request."""
         await asyncio.gather(self.generation.close(), *self._closing, return_exceptions=True)
 
+    def close_limits(self) -> None:
+        """Write what was spent, where it is kept here."""
+        if self._own_limits is not None:
+            self._own_limits.close()
+
     def _opened(self, version: SpecialistVersion) -> None:
         self.metrics.add("insource_versions_opened_total", task=version.task)
 
@@ -185,3 +238,4 @@ async def open_gateway(parts: Parts) -> AsyncIterator[Gateway]:
             async with asyncio.timeout(min(AUDIT_SECONDS, gateway.config.gateway.drain_s)):
                 await gateway.close()
         gateway.recorder.flush()
+        gateway.close_limits()

@@ -75,6 +75,7 @@ class Generation:
             request.method,
             request.dialect,
             sensitivity,
+            request.key,
         )
 
     def _house(self, name: str) -> tuple[Backend, float]:

@@ -1,4 +1,4 @@
-"""The gateway's listening socket, on loopback only.
+"""The gateway's listening socket, on loopback unless there are keys.
 
 It knows addresses; it does not know who accepts.
 """
@@ -11,17 +11,24 @@ import socket
 from insource.errors import ConfigError
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind to a loopback address; raise ConfigError for any other, or where the port is taken."""
-    address = "127.0.0.1" if host == "localhost" else host
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
     try:
-        loopback = ipaddress.ip_address(address).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
+        return False
+
+
+def listen(host: str, port: int, *, keys: bool = False) -> socket.socket:
+    """Bind to an address; raise ConfigError for one beyond loopback where there are no `keys`, or a port that is taken.
+
+    Without keys of its own, whoever reaches the gateway could use it.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    if not is_loopback(host) and not keys:
         raise ConfigError(
-            f"gateway.host is {host!r}; without keys of its own the gateway listens on loopback only. "
-            "Use 127.0.0.1, and a proxy with authentication in front if others are to reach it."
+            f"gateway.host is {host!r}, which others can reach; without a key that is valid the gateway listens on "
+            "loopback only. Make one first: `insource keys create NAME --admin`; or use 127.0.0.1."
         )
     listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, *, tls: bool = False) -> str:
     """Return the socket's address as a URL without a path."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from insource.cascade.cascade import utc_now
 from insource.cascade.coin import Coin, hash_coin
 from insource.config import Config
+from insource.gateway.keyring import KeyStore
+from insource.gateway.limits import Limiter
 from insource.gateway.loading import OpenSpecialist
 from insource.gateway.recorder import Energy
 from insource.gateway.serving import Versions
@@ -27,7 +29,7 @@ from insource.store.recertifications import Recertified
 from insource.store.reviews import Review
 from insource.store.stages import Proposal
 from insource.store.writer import LedgerWriter
-from insource.types import Decision, SpecialistVersion
+from insource.types import Decision, Key, SpecialistVersion
 
 
 def new_request_id() -> str:
@@ -92,7 +94,23 @@ class Purchases(Protocol):
         ...
 
 
-class Registry(Versions, ReviewQueue, Rollout, Purchases, Protocol):
+class Administered(Protocol):
+    """Where keys are made and revoked; the registry does. Called in threads."""
+
+    def keys(self) -> tuple[Key, ...]:
+        """All keys ever made, oldest first."""
+        ...
+
+    def create_key(self, key: Key, why: str) -> tuple[Key, str]:
+        """Make one; return it and its whole text."""
+        ...
+
+    def revoke_key(self, key_id: str, who: str, why: str, now: datetime) -> tuple[Key, bool]:
+        """Revoke one for good; raise UnknownKey."""
+        ...
+
+
+class Registry(Versions, ReviewQueue, Rollout, Purchases, KeyStore, Administered, Protocol):
     """What the gateway asks of the registry."""
 
 
@@ -116,7 +134,7 @@ class Parts:
     """The parts; ledger and registry are open, and stay their opener's to close.
 
     `open_trunk` gives the loaded trunk of a digest or base model's name, for /v1/embeddings; `check` is the door for
-    whatever rates a request's text.
+    whatever rates a request's text; `limits` None keeps the limits of keys here, which is right for one worker alone.
     """
 
     config: Config
@@ -131,3 +149,4 @@ class Parts:
     check: Check | None = None
     find_decision: FindDecision = find_decision
     spans: Spans = NO_SPANS
+    limits: Limiter | None = None

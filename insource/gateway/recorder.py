@@ -16,11 +16,12 @@ from insource.backends.reply import Reply
 from insource.cascade.audit_sample import Finding
 from insource.cascade.choice import Choice
 from insource.config import Config, UpstreamConfig
-from insource.errors import StoreError
+from insource.errors import InsourceError, StoreError
 from insource.gateway.metrics import Metrics
 from insource.gateway.money import MeanCost, cost_of
 from insource.gateway.spans import Spans, Token
 from insource.gateway.stack import NOT_COMPARED, Compared
+from insource.gateway.taken import Taken
 from insource.inputs import text_of
 from insource.policy.member import Attempt
 from insource.store.columns import Feedback
@@ -35,7 +36,7 @@ Energy = Callable[[str, float], float | None]
 class Exchange:
     """One decided request: what it belongs to, what was chosen, which upstreams there are, and when it arrived.
 
-    `started` is of perf_counter; `token` holds its spans, None where none are kept.
+    `started` is of perf_counter; `token` holds its spans, None where none are kept; `taken` what was reserved for it.
     """
 
     request: Request
@@ -44,6 +45,7 @@ class Exchange:
     choice: Choice
     started: float
     token: Token | None = None
+    taken: Taken | None = None
 
 
 class Surroundings(Protocol):
@@ -101,8 +103,11 @@ class Recorder:
                 await self._ledger.append(decision, content, keep_text=kept)
             else:
                 self._ledger.note(decision, content, keep_text=kept)
-        except StoreError as error:
-            self._metrics.add("insource_ledger_failures_total", code=error.code)
+        except InsourceError as error:
+            if exchange.taken is not None:
+                exchange.taken.give_back()
+            if isinstance(error, StoreError):
+                self._metrics.add("insource_ledger_failures_total", code=error.code)
             raise
 
     def settled(
@@ -140,6 +145,8 @@ class Recorder:
             agrees=compared.agrees,
             reference=compared.reference,
         )
+        if exchange.taken is not None:
+            exchange.taken.settle(settlement, replied=reply is not None)
         self._count(exchange, settlement)
         self._spans.end(exchange.token, decision, settlement, attempts=attempts)
         if not accepted or decision.tier is not None:

@@ -19,6 +19,8 @@ def check_fixed(before: Config, after: Config) -> None:
         for key in sorted({*before.values, *after.values})
         if key.startswith(FIXED) and before.values.get(key) != after.values.get(key)
     ]
+    if (before.gateway.tls_cert is None) != (after.gateway.tls_cert is None):
+        changed.append("gateway.tls_cert (set, or not set, at the start)")
     if changed:
         raise ConfigError(
             f"{', '.join(changed)} cannot change while the gateway runs; only other settings can. "

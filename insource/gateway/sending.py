@@ -11,7 +11,7 @@ from math import ceil
 
 from starlette.types import Send
 
-from insource.errors import InsourceError, UpstreamResting
+from insource.errors import InsourceError
 from insource.gateway.protocol import Connection
 from insource.gateway.wire import EVENTS, JSON, Headers, envelope, render
 from insource.types import Answer, Decision, Outcome, Reason, Request
@@ -66,8 +66,7 @@ async def send_error(
     """Send an error in the dialect's envelope, with Retry-After where a repeat may help."""
     retry: Headers = []
     if error.retryable:
-        after = error.retry_after if isinstance(error, UpstreamResting) else None
-        retry = [(b"retry-after", b"%d" % max(1, ceil(after or 1)))]
+        retry = [(b"retry-after", b"%d" % max(1, ceil(error.retry_after or 1)))]
     headers = [*headers]
     request_id = next((value.decode() for name, value in headers if name == b"x-insource-request-id"), None)
     body = envelope(error, dialect, request_id=request_id, status=status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -136,6 +137,17 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's, with a context of our making."""
+
+    context: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        """Load it all, and have connections served with the context."""
+        super().load()
+        self.ssl = self.context
+
+
 def make_server(
     app: ASGIApp,
     drain: float,
@@ -144,10 +156,11 @@ def make_server(
     *,
     signals: bool = True,
     farewell: float = 0.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
-    """Return a server that tells `ready` when it takes requests; times in seconds."""
+    """Return a server that tells `ready` when it takes requests, over TLS where `tls` is given; times in seconds."""
     http: type[Any] = deadlines(Protocol, receipt)
-    config = uvicorn.Config(
+    config = _Config(
         app,
         loop="uvloop",
         http=http,
@@ -162,6 +175,7 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_whole(drain),
     )
+    config.context = tls
     return Server(config, ready, signals, farewell)
 
 

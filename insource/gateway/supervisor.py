@@ -24,9 +24,13 @@ from insource.errors import InsourceError, StoreError
 from insource.gateway.child import Child
 from insource.gateway.companion import Companion
 from insource.gateway.control import new_loop
-from insource.gateway.listening import listen, url_of
+from insource.gateway.keyring import has_valid_key, keys_line
+from insource.gateway.limits import Limits
+from insource.gateway.limits_shared import LimitsServer
+from insource.gateway.listening import is_loopback, listen, url_of
 from insource.gateway.reloading import check_fixed
 from insource.gateway.running import Running
+from insource.gateway.tls import open_tls
 from insource.store.delivery import keep_delivering
 from insource.store.ledger import LOCK, Ledger
 from insource.store.ledger_server import LedgerServer
@@ -99,8 +103,8 @@ class Supervisor:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain; return 0, or 1 where a second signal cut that short.
 
-        Raises ConfigError for an address beyond loopback or one that is taken, StoreBusy where the ledger has its
-        writer already, and whatever else keeps the first workers from starting.
+        Raises ConfigError for an address beyond loopback without keys or one that is taken, StoreBusy where the ledger
+        has its writer already, and whatever else keeps the first workers from starting.
         """
         sys.setswitchinterval(SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -109,18 +113,28 @@ class Supervisor:
     async def _run(self) -> int:
         limits, home = self._config.gateway, self._config.home
         with ExitStack() as opened:
-            self._listening = opened.enter_context(listen(limits.host, limits.port))
+            open_tls(limits)
+            beyond = not is_loopback(limits.host)
+            keys = beyond and await asyncio.to_thread(has_valid_key, home, self._clock())
+            self._listening = opened.enter_context(listen(limits.host, limits.port, keys=keys))
             self._listening.listen(BACKLOG)
             self._share_metrics(opened)
             try:
                 for number in range(1, limits.workers + 1):  # they import while the ledger is opened
                     self._children[number] = await self._spawn()
-                days = self._config.store.retention_days
-                self._ledger = opened.enter_context(Ledger.open(home, clock=self._clock, retention_days=days))
+                days, witness = self._config.store.retention_days, self._config.store.witness
+                self._ledger = opened.enter_context(
+                    Ledger.open(home, clock=self._clock, retention_days=days, witness=witness)
+                )
                 self._server = LedgerServer(self._ledger)
-                self._running = opened.enter_context(Running(home, url_of(self._listening), limits.workers))
+                kept = Limits(home, self._clock)
+                opened.callback(kept.close)
+                self._limits = LimitsServer(kept)
+                self._running = opened.enter_context(Running(home, self._url(), limits.workers))
                 self._watch_signals()
-                delivering = asyncio.ensure_future(keep_delivering(home, self._ledger.feedback_now))
+                delivering = asyncio.ensure_future(
+                    keep_delivering(home, self._ledger.feedback_now, write_act=self._ledger.act_now)
+                )
                 try:
                     await self._serve()
                 finally:
@@ -150,6 +164,7 @@ class Supervisor:
     async def _admit(self, child: Child) -> None:
         """Take a worker's rows from now on, and have it serve."""
         await self._server.serve(child.ledger)
+        await self._limits.serve(child.limits)
         child.start(self._given)
 
     async def _keep(self, number: int) -> None:
@@ -262,16 +277,23 @@ class Supervisor:
                 child.count(result)
                 break
 
+    def _url(self) -> str:
+        return url_of(self._listening, tls=self._config.gateway.tls_cert is not None)
+
     def _lines(self) -> Iterator[str]:
         """Yield what a person needs to know of a gateway that has started."""
         config = self._config
         upstream = config.default_upstream
         full = sorted(name for name, task in config.tasks.items() if task.content == "full")
-        yield f"insource listens on {url_of(self._listening)}/v1 (loopback only)"
+        loopback = is_loopback(config.gateway.host)
+        yield f"insource listens on {self._url()}/v1 ({'loopback only' if loopback else 'open to others'})"
+        yield keys_line(config.home, self._clock(), loopback=loopback)
         if config.gateway.workers > 1:
             yield f"workers: {config.gateway.workers}, and this process, which writes the ledger"
         yield f"upstream: {upstream.name + ', ' + upstream.base_url if upstream else 'none configured'}"
         yield f"ledger: {config.home}, files readable by you only"
+        refusal = self._ledger.keeper.refusal
+        yield f"proofs: signed by {self._ledger.keeper.key}" if refusal is None else f"! proofs: NOT signed: {refusal}"
         kept = f'digests only, except for {", ".join(full)} (content = "full")' if full else "digests only, no texts"
         yield f"content: {kept}; kept for {config.store.retention_days} days"
 

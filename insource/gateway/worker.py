@@ -1,4 +1,4 @@
-"""A worker: one process that serves requests, with the ledger and its orders at the other ends of inherited sockets.
+"""A worker: one process that serves requests; ledger, limits and its orders are at the other ends of inherited sockets.
 
 It is run by the supervisor and never outlives it: without it no decision can be recorded. What a gateway is made of,
 its caller opens.
@@ -12,8 +12,10 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 
 from insource.cascade.cascade import utc_now
 from insource.config import Config
@@ -22,10 +24,13 @@ from insource.errors import InsourceError
 from insource.gateway.app import Application, create_app
 from insource.gateway.control import Control, Message, new_loop
 from insource.gateway.gateway import Gateway
+from insource.gateway.limits_shared import LimitsClient
 from insource.gateway.logs import configure_logs
 from insource.gateway.orphans import ORPHANED, end_with
 from insource.gateway.parts import Parts
 from insource.gateway.server import Server, make_server
+from insource.gateway.tls import load as load_tls
+from insource.gateway.tls import open_tls
 from insource.store.ledger_client import LedgerClient
 from insource.store.writer import LedgerWriter
 
@@ -43,11 +48,11 @@ Build = Callable[[Config, LedgerWriter], AbstractContextManager[Parts]]
 
 def run_worker(arguments: Sequence[str], build: Build) -> int:
     """Serve until told to stop; return the exit code. The arguments are those that `Child.spawn` gives."""
-    control, ledger, listening, supervisor = (int(argument) for argument in arguments)
+    control, ledger, limits, listening, supervisor = (int(argument) for argument in arguments)
     end_with(supervisor)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; the supervisor decides
         signal.signal(number, signal.SIG_IGN)
-    worker = _Worker(socket.socket(fileno=ledger), socket.socket(fileno=listening), build)
+    worker = _Worker(socket.socket(fileno=ledger), socket.socket(fileno=limits), socket.socket(fileno=listening), build)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(worker.run(socket.socket(fileno=control)))
 
@@ -55,10 +60,12 @@ def run_worker(arguments: Sequence[str], build: Build) -> int:
 class _Worker:
     """The process's one job: start, follow orders, drain."""
 
-    def __init__(self, ledger: socket.socket, listening: socket.socket, build: Build) -> None:
+    def __init__(self, ledger: socket.socket, limits: socket.socket, listening: socket.socket, build: Build) -> None:
         self._ledger = ledger
+        self._limits = limits
         self._listening = listening
         self._build = build
+        self._tls: ssl.SSLContext | None = None
         self._app: Application | None = None
         self._server: Server | None = None
 
@@ -81,9 +88,11 @@ class _Worker:
         client = await LedgerClient.connect(
             self._ledger, clock=utc_now, retention_days=config.store.retention_days, gone=_orphaned
         )
+        limiter = await LimitsClient.connect(self._limits)
         with self._build(config, client) as parts:
-            self._app = app = create_app(parts)
+            self._app = app = create_app(replace(parts, limits=limiter))
             limits = config.gateway
+            self._tls = open_tls(limits)
             self._server = server = make_server(
                 app,
                 limits.drain_s,
@@ -91,6 +100,7 @@ class _Worker:
                 lambda: self._ready(control),
                 signals=False,
                 farewell=FAREWELL_SECONDS,
+                tls=self._tls,
             )
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._drain)
             jobs = [asyncio.ensure_future(job) for job in (self._follow(control), self._flush())]
@@ -101,6 +111,7 @@ class _Worker:
             if not server.started:
                 raise app.state.failure or InsourceError("The server did not start; its log says why.")
             await client.close()
+            limiter.close()
 
     def _ready(self, control: Control) -> None:
         gc.collect()
@@ -142,7 +153,10 @@ class _Worker:
         if gateway is None or self._server is None:
             raise InsourceError("The worker has not started yet, or stops. Reload again in a second.")
         config = given.config()
+        open_tls(config.gateway)  # what does not fit is refused before anything is taken over
         await gateway.reload(config)
+        if self._tls is not None and config.gateway.tls_cert is not None and config.gateway.tls_key is not None:
+            load_tls(self._tls, config.gateway.tls_cert, config.gateway.tls_key)
         self._server.set_limits(config.gateway.drain_s, config.gateway.receipt_s)
 
     async def _flush(self) -> None:

@@ -49,8 +49,9 @@ class Egress:
         return self._upstream.info
 
     def permits(self, request: Request) -> bool:
-        """Whether the policy lets the request go here; one that nobody rated counts as restricted."""
-        return (request.sensitivity or Sensitivity.RESTRICTED) in self._allowed
+        """Whether policy and the request's key let it go here; one that nobody rated counts as restricted."""
+        rated = request.sensitivity or Sensitivity.RESTRICTED
+        return rated in self._allowed and (request.key is None or request.key.may_send(self.info.name, rated))
 
     async def answer(self, request: Request) -> Answer:
         """Pass the request on; raise KeptLocal where it may not go here, RequestError for a path outside /v1/."""

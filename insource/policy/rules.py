@@ -28,8 +28,9 @@ def kept_local(upstreams: Sequence[str], request: Request) -> KeptLocal:
     rated = request.sensitivity.value if request.sensitivity is not None else "unrated, and so restricted,"
     names = ", ".join(f"'{name}'" for name in upstreams)
     level = request.sensitivity or Sensitivity.RESTRICTED
+    door = f"[policy.{level.value}]" if request.key is None else f"[policy.{level.value}] together with its key"
     return KeptLocal(
-        f"The request is {rated} and was to go to {names}; [policy.{level.value}] allows none of them. "
+        f"The request is {rated} and was to go to {names}; {door} allows none of them. "
         f"Name an upstream in policy.{level.value}.upstreams, or leave the request to a specialist."
     )
 

@@ -21,7 +21,7 @@ Values = tuple[Any, ...]
 
 DECISION = (
     "request_id, time, task, outcome, reason, version, digest, score, threshold, audited, audit_rate, detail, "
-    "content_digest, tier, sensitivity, answer"
+    "content_digest, tier, sensitivity, answer, key"
 )
 SETTLEMENT = (
     "request_id, time, status, served_by, seconds, upstream_seconds, prompt_tokens, completion_tokens, cost, "
@@ -101,7 +101,7 @@ def decision_values(decision: Decision, digest: bytes | None) -> Values:
         decision.request_id, micros(decision.time), decision.task, decision.outcome, decision.reason,
         decision.version, decision.digest, decision.score, decision.threshold, decision.audited,
         decision.audit_rate, plain(decision.detail), digest, decision.tier, decision.sensitivity,
-        decision.answer,
+        decision.answer, decision.key,
     )  # fmt: skip
 
 
@@ -140,11 +140,11 @@ def feedback_values(feedback: Feedback) -> Values:
 def to_decision(row: Sequence[Any]) -> Decision:
     """Read the columns of DECISION."""
     request_id, time, task, outcome, reason, version, digest, score, threshold, audited, rate, detail = row[:12]
-    tier, sensitivity, answer = row[13:]
+    tier, sensitivity, answer, key = row[13:]
     return Decision(
         request_id, moment(time), Outcome(outcome), Reason(reason), task, version, digest, score, threshold,
         bool(audited), rate, detail, tier, None if sensitivity is None else Sensitivity(sensitivity),
-        answer,
+        answer, key,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 
 from insource.store.columns import Values, micros
@@ -20,9 +21,13 @@ def content_digest(salt: bytes, content: Content) -> bytes:
 
     Lone surrogates, which JSON can bring, are encoded as UTF-8 would if it could. 32 bytes.
     """
+    return parts_digest(salt, [_bytes(value) for value in (content.text, content.answer, content.reference)])
+
+
+def parts_digest(salt: bytes, parts: Sequence[bytes | None]) -> bytes:
+    """Return the same from the bytes of text, answer and reference, as the contents table holds them."""
     digest = hashlib.sha256(salt)
-    for value in (content.text, content.answer, content.reference):
-        data = _bytes(value)
+    for data in parts:
         digest.update(b"\0" if data is None else b"\1" + len(data).to_bytes(8, "big") + data)
     return digest.digest()
 

@@ -1,4 +1,4 @@
-"""From the registry's outbox into the ledger, each answer once: by the process that writes the ledger, and no other.
+"""From the registry into the ledger, each answer and each act once: by the process that writes the ledger, no other.
 
 A delivery that is cut off is taken up again: what the ledger has already is not written twice.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from insource.errors import InsourceError
-from insource.store.columns import Feedback
+from insource.store.columns import Act, Feedback
 from insource.store.ledger_reader import LedgerReader
 from insource.store.outbox import Delivered
 from insource.store.registry import Registry
@@ -55,11 +55,46 @@ def deliver(mailbox: Mailbox, home: Path, write: Callable[[Feedback], None]) -> 
     return delivered
 
 
-async def keep_delivering(home: Path, write: Callable[[Feedback], None], seconds: float = SECONDS) -> None:
+class ActsOutgoing(Protocol):
+    """Where administrative acts wait; the registry is one."""
+
+    def outgoing_acts(self) -> tuple[tuple[int, Act], ...]:
+        """Return those that wait, each with its number."""
+        ...
+
+    def close_acts(self, number: int) -> None:
+        """Record that those up to a number are told."""
+        ...
+
+
+def deliver_acts(mailbox: ActsOutgoing, home: Path, write: Callable[[Act], None]) -> int:
+    """Write all acts of the registry that the ledger of `home` does not have, and return how many; blocks.
+
+    `write` is `Ledger.act_now`. Raises what it raises; then that act and the later ones wait on.
+    """
+    delivered = 0
+    while waiting := mailbox.outgoing_acts():
+        with LedgerReader(home) as ledger:
+            told = set(ledger.acts())
+        for number, act in waiting:
+            if act not in told:
+                write(act)
+                delivered += 1
+            mailbox.close_acts(number)
+    return delivered
+
+
+async def keep_delivering(
+    home: Path,
+    write: Callable[[Feedback], None],
+    seconds: float = SECONDS,
+    *,
+    write_act: Callable[[Act], None] | None = None,
+) -> None:
     """Deliver what comes into the registry of `home`, until cancelled; for the process that writes the ledger.
 
-    It looks every `seconds`, and at the outbox only where the registry has changed. What fails is logged and tried
-    again.
+    It looks every `seconds`, and at what waits only where the registry has changed. What fails is logged and tried
+    again. Without `write_act` acts stay where they are.
     """
     seen = -1
     registry: Registry | None = None
@@ -71,9 +106,11 @@ async def keep_delivering(home: Path, write: Callable[[Feedback], None], seconds
                 changed, mailbox = registry.changed(), registry
                 if changed != seen:
                     await _to_its_end(asyncio.to_thread(deliver, mailbox, home, write))
+                    if write_act is not None:
+                        await _to_its_end(asyncio.to_thread(deliver_acts, mailbox, home, write_act))
                     seen = changed
             except InsourceError as error:
-                LOG.error("people's answers wait to be written to the ledger: %s", error)
+                LOG.error("people's answers and acts wait to be written to the ledger: %s", error)
             await asyncio.sleep(seconds)
     finally:
         if registry is not None:

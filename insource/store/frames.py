@@ -17,7 +17,7 @@ HEAD = 4
 
 DecisionRow = tuple[
     str, int, str | None, str, str, int | None, str | None, float | None, float | None, bool, float, str | None,
-    bytes | None, str | None, str | None, int | None
+    bytes | None, str | None, str | None, int | None, str | None
 ]  # fmt: skip
 SettlementRow = tuple[
     str, int, int, str, float, float | None, int | None, int | None, str | None, str | None, float | None, str | None,

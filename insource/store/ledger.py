@@ -23,6 +23,7 @@ from insource.store.database import BUSY_MILLISECONDS, open_database, transactio
 from insource.store.group_commit import GroupCommit, Job, again
 from insource.store.insert import COLUMNS, insert_rows
 from insource.store.lock import WriterLock
+from insource.store.proof.keeper import Keeper
 from insource.store.rows import RowMaker
 from insource.store.translate import translated
 from insource.types import Audit, Content, Decision, Settlement
@@ -41,14 +42,15 @@ ERASED_AT_ONCE = 2_000
 class Ledger:
     """The one writer. Use as a context manager, or call `close`, which writes all that is queued."""
 
-    def __init__(self, path: Path, lock: WriterLock, connection: apsw.Connection, clock: Callable[[], datetime],
-                 retention: timedelta, bound: int) -> None:  # fmt: skip
+    def __init__(self, path: Path, lock: WriterLock, connection: apsw.Connection, keeper: Keeper,
+                 clock: Callable[[], datetime], retention: timedelta, bound: int) -> None:  # fmt: skip
         self.path = path
         self._lock = lock
         self._connection = connection
+        self.keeper = keeper
         self._clock = clock
         self._rows = RowMaker(retention)
-        self._seq = 0
+        self._seq = keeper.frontier.size
         self.failing: StoreError | None = None
         self._commits = GroupCommit(self._commit, bound=bound)
         self._closed = False
@@ -56,11 +58,12 @@ class Ledger:
 
     @classmethod
     def open(cls, home: Path, *, clock: Callable[[], datetime], retention_days: int = 30,
-             max_pages: int | None = None, bound: int = 10_000) -> Self:  # fmt: skip
+             max_pages: int | None = None, bound: int = 10_000, witness: Path | None = None) -> Self:  # fmt: skip
         """Become the writer of the ledger in `home`, and record the start as an act.
 
         Content is kept for `retention_days`. `bound` is how many decisions may wait before `append` raises
-        Overloaded. `max_pages` (of 4 KiB) plays a full disk in tests.
+        Overloaded. `max_pages` (of 4 KiB) plays a full disk in tests. `witness` is a file outside the home that
+        remembers the last checkpoint.
 
         Raises StoreBusy where another process is the writer; StoreFull, StoreTooNew, StoreError.
         """
@@ -69,16 +72,17 @@ class Ledger:
         lock.take()
         try:
             connection = open_database(path, migrations=migrations.LEDGER)
-            if max_pages is not None:
-                with translated(path):
+            with translated(path, connection):
+                if max_pages is not None:
                     connection.execute(f"PRAGMA max_page_count = {int(max_pages)}")
+                keeper = Keeper(home, path, connection, connection.execute(LAST_SEQ).get, witness)
         except BaseException:
             lock.release()
             raise
-        ledger = cls(path, lock, connection, clock, timedelta(days=retention_days), bound)
+        ledger = cls(path, lock, connection, keeper, clock, timedelta(days=retention_days), bound)
         try:
-            ledger._commits.submit(ledger._find_last_seq, patient=False).result()
-            ledger.act("insource", "start", "ledger", f"process {os.getpid()}", patient=False).result()
+            ledger.record("insource", "start", "ledger", f"process {os.getpid()}, {keeper.ready()}")
+            keeper.begin()
         except BaseException:
             ledger.close()
             raise
@@ -121,6 +125,10 @@ class Ledger:
         """Queue an administrative act at the clock's time; as `settle`."""
         act = Act(self._clock(), who, what, subject, detail)
         return self._commits.submit(self._rows.act(act), patient=patient)
+
+    def act_now(self, act: Act) -> None:
+        """Return once an act of another time is committed and synced; blocks. For `delivery`."""
+        self._commits.submit(self._rows.act(act), patient=False).result()
 
     async def feedback(self, feedback: Feedback) -> None:
         """Return once a person's answer is committed and synced; raises as `append`, StoreError for an unknown id."""
@@ -172,6 +180,7 @@ class Ledger:
         self._closed = True
         before = self.lost
         self._commits.close()
+        self.keeper.close()
         self._connection.close()
         self._lock.release()
         if lost := self.lost - before:
@@ -187,6 +196,10 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def record(self, who: str, what: str, subject: str, detail: str | None) -> None:
+        """Return once an act of now is committed and synced; blocks. For the command line."""
+        self.act_now(Act(self._clock(), who, what, subject, detail))
 
     def _noted(self, future: Future[None]) -> None:
         """Run on the writer's thread when a noted decision is durable or lost."""
@@ -212,14 +225,20 @@ class Ledger:
         """Commit the jobs' rows together; where one row is refused, halve until only its own job fails."""
         seq = self._seq
         tables: dict[str, list[Values]] = {table: [] for table in COLUMNS}
+        order: list[tuple[str, Values]] = []
         for job in jobs:
             for table, values in job.payload:
-                seq += table != "contents"  # a content bears the number of the row before it, whose digest it has
+                if table != "contents":  # a content bears the number of the row before it, whose digest it has
+                    seq += 1
+                    order.append((table, (seq, *values)))
                 tables[table].append((seq, *values))
         try:
+            frontier, hashes = self.keeper.grown(order)
             with transaction(self._connection, self.path):
                 for table, rows in tables.items():  # decisions first: the others refer to them
                     insert_rows(self._connection, table, rows)
+                self.keeper.write_head(frontier)
+            self.keeper.committed(frontier, hashes)
             self._seq = seq
             self.failing = None
         except (StoreFull, StoreBusy) as error:
@@ -247,7 +266,3 @@ class Ledger:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
                 self._connection.set_busy_timeout(BUSY_MILLISECONDS)
-
-    def _find_last_seq(self) -> None:
-        with translated(self.path, self._connection):
-            self._seq = self._connection.execute(LAST_SEQ).get

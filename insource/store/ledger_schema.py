@@ -120,6 +120,18 @@ ALTER TABLE settlements ADD COLUMN agrees INTEGER;     -- of an escalated reques
 ALTER TABLE settlements ADD COLUMN reference INTEGER;  -- the reference's number, -1 for one outside the set
 """
 
+KEY = """
+ALTER TABLE decisions ADD COLUMN key TEXT;             -- the public id of the key that the request came with
+"""
+
+
+HEADS = """
+CREATE TABLE heads (                 -- the tree of proofs after each commit
+    size INTEGER PRIMARY KEY,        -- how many rows of the one sequence it covers
+    root BLOB NOT NULL               -- its root: RFC 6962, SHA-256
+) STRICT;
+"""
+
 
 def _ledger_1(connection: apsw.Connection) -> None:
     connection.execute(LEDGER_TABLES)
@@ -140,4 +152,13 @@ def _ledger_4(connection: apsw.Connection) -> None:
     connection.execute(DRIFT)
 
 
-STEPS: list[Migration] = [_ledger_1, _ledger_2, _ledger_3, _ledger_4]
+def _ledger_key(connection: apsw.Connection) -> None:
+    connection.execute(KEY)
+
+
+def _ledger_heads(connection: apsw.Connection) -> None:
+    connection.execute(HEADS)
+    connection.execute(APPEND_ONLY.format(table="heads"))
+
+
+STEPS: list[Migration] = [_ledger_1, _ledger_2, _ledger_3, _ledger_4, _ledger_key, _ledger_heads]

@@ -1,4 +1,4 @@
-"""People's answers on their way into the ledger: kept in the registry, which takes many writers, until it has them.
+"""People's answers and acts on their way into the ledger: kept in the registry, which takes many writers, until then.
 
 It knows rows and states; `delivery` takes them over. `registry` holds the file.
 """
@@ -14,10 +14,12 @@ from typing import Any
 import apsw
 
 from insource.store import columns
-from insource.store.columns import Feedback
+from insource.store.columns import Act, Feedback
 
 POST = f"INSERT INTO outbox ({columns.FEEDBACK}, state) VALUES (?, ?, ?, ?, ?, ?, 'waiting')"
 WAITING = f"SELECT {columns.FEEDBACK} FROM outbox WHERE state = 'waiting' ORDER BY seq LIMIT ?"
+UNTOLD = f"SELECT seq, {columns.ACT} FROM acts WHERE seq > (SELECT seq FROM acts_told) ORDER BY seq LIMIT ?"
+TELL = "UPDATE acts_told SET seq = max(seq, ?)"
 CLOSE = "UPDATE outbox SET state = ? WHERE request_id = ? AND time = ? AND who = ? AND source = ?"
 
 
@@ -29,7 +31,7 @@ class Delivered(StrEnum):
 
 
 class Outbox(ABC):
-    """The registry's methods for answers on their way; the subclass brings the file."""
+    """The registry's methods for answers and acts on their way; the subclass brings the file."""
 
     def post_feedback(self, feedback: Feedback) -> None:
         """Keep a person's answer for the ledger; durable on return. Raises StoreError for the same one again."""
@@ -45,6 +47,15 @@ class Outbox(ABC):
         with self._writing() as connection:
             key = (feedback.request_id, columns.micros(feedback.time), feedback.who, feedback.source)
             connection.execute(CLOSE, (state, *key))
+
+    def outgoing_acts(self, limit: int = 1_000) -> tuple[tuple[int, Act], ...]:
+        """Return the acts that the ledger does not have yet, each with its number here, oldest first."""
+        return tuple((row[0], columns.to_act(row[1:])) for row in self._read(UNTOLD, (limit,)))
+
+    def close_acts(self, number: int) -> None:
+        """Record that the ledger has the acts up to a number."""
+        with self._writing() as connection:
+            connection.execute(TELL, (number,))
 
     @abstractmethod
     def _writing(self) -> AbstractContextManager[apsw.Connection]: ...

@@ -1,8 +1,8 @@
 """The registry: every version of every task, its calibration, lineage and stage; open to many processes at once.
 
 It does not know what makes a version good enough to promote. Every write is one short transaction. What is done with
-stages, suspensions, doubts, re-certifications, purchases, the queue of kept requests and the outbox, in the same file,
-stands in modules of those names.
+stages, suspensions, doubts, re-certifications, purchases, the queue of kept requests, the outbox and keys, in the same
+file, stands in modules of those names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from insource.errors import UnknownTask, UnknownVersion
 from insource.store import columns, migrations
 from insource.store.columns import Act
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
+from insource.store.keys import Keys
 from insource.store.outbox import Outbox
 from insource.store.proposals import Proposals
 from insource.store.purchases import Purchases
@@ -39,7 +40,7 @@ INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
-class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Outbox):
+class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Outbox, Keys):
     """One process's view of the registry; may be shared by its threads. Use as a context manager, or `close` it.
 
     Every method raises StoreBusy where another process holds the file for more than 10 s, and StoreFull or

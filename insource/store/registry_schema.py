@@ -204,6 +204,39 @@ WHEN NEW.task <> OLD.task OR NEW.day <> OLD.day OR NEW.taken <= OLD.taken
 BEGIN SELECT RAISE(ABORT, 'a label that was reserved is never given back'); END;
 """
 
+KEYS = """
+CREATE TABLE keys (                  -- who may ask the gateway
+    id TEXT PRIMARY KEY,             -- public
+    digest BLOB NOT NULL UNIQUE,     -- SHA-256 of the whole key, which is nowhere kept
+    name TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    tasks TEXT,                      -- JSON: a list; NULL for all
+    upstreams TEXT,                  -- JSON: a list; NULL for all
+    sensitivity TEXT NOT NULL,       -- the highest that may leave
+    admin INTEGER NOT NULL,
+    expires INTEGER,
+    limits TEXT NOT NULL,            -- JSON
+    revoked INTEGER,                 -- when
+    revoked_by TEXT,
+    CHECK ((revoked IS NULL) = (revoked_by IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER keys_are_revoked_once BEFORE UPDATE ON keys
+WHEN OLD.revoked IS NOT NULL OR NEW.id <> OLD.id OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name
+    OR NEW.created <> OLD.created OR NEW.created_by <> OLD.created_by OR NEW.tasks IS NOT OLD.tasks
+    OR NEW.upstreams IS NOT OLD.upstreams OR NEW.sensitivity <> OLD.sensitivity OR NEW.admin <> OLD.admin
+    OR NEW.expires IS NOT OLD.expires OR NEW.limits <> OLD.limits
+BEGIN SELECT RAISE(ABORT, 'a key is revoked once, never changed'); END;
+CREATE TRIGGER keys_are_not_deleted BEFORE DELETE ON keys
+BEGIN SELECT RAISE(ABORT, 'keys are revoked, never deleted'); END;
+
+CREATE TABLE acts_told (             -- up to which number the ledger has these acts
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO acts_told (one, seq) VALUES (1, 0);
+"""
+
 
 def _registry_1(connection: apsw.Connection) -> None:
     connection.execute(REGISTRY_TABLES)
@@ -235,6 +268,10 @@ def _registry_6(connection: apsw.Connection) -> None:
     connection.execute(APPEND_ONLY.format(table="recertifications"))
 
 
+def _registry_7(connection: apsw.Connection) -> None:
+    connection.execute(KEYS)
+
+
 def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
     """Yield the moves behind the promotions recorded so far, so that what was active before can be again."""
     promoted = "SELECT time, who, subject, coalesce(detail, '') FROM acts WHERE what = 'promote' ORDER BY seq"
@@ -257,4 +294,4 @@ def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
         yield time, task, version, earlier, "active", who, why
 
 
-STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4, _registry_5, _registry_6]
+STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4, _registry_5, _registry_6, _registry_7]

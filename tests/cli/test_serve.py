@@ -100,10 +100,15 @@ def test_a_ledger_with_a_writer_is_refused(process, home):
     assert "hint: Stop the other gateway" in done.stderr
 
 
-def test_addresses_beyond_loopback_are_refused(run):
-    done = run("serve", "--host", "0.0.0.0")
-    assert done.code == 2
-    assert "flag: gateway.host is '0.0.0.0'" in done.err
+def test_addresses_beyond_loopback_are_refused_without_a_key_that_is_valid(run):
+    for made in (False, True):
+        done = run("serve", "--host", "0.0.0.0", "--port", "0")
+        assert done.code == 2
+        assert "gateway.host is '0.0.0.0', which others can reach; without a key" in done.err
+        assert "insource keys create" in done.err
+        if not made:
+            told = json.loads(run("keys", "create", "app", "--json", "-").out)
+            assert run("keys", "revoke", told["id"]).code == 0
 
 
 def test_an_upstream_that_is_no_address_is_refused(run):

@@ -69,6 +69,8 @@ async def test_files_are_private(open_ledger, make, home):
     await open_ledger().append(make.decision(1))
     with LedgerReader(home):
         files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in home.iterdir()}
+    assert files.pop("proof") == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (home / "proof").rglob("*") if file.is_file()} == {0o600}
     assert files == dict.fromkeys(("ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.lock"), 0o600)
 
 

@@ -14,14 +14,14 @@ from insource.store.ledger_reader import LedgerReader
 from insource.store.registry import Registry
 from insource.types import Outcome, Reason, Sensitivity, Stage
 
-OLD = columns.DECISION.removesuffix(", tier, sensitivity, answer")
+OLD = columns.DECISION.removesuffix(", tier, sensitivity, answer, key")
 
 
 @pytest.fixture
 def old_home(tmp_path, make):
     """A home whose ledger has schema 1, with one decision."""
     connection = open_database(tmp_path / FILE, migrations=migrations.LEDGER[:1])
-    values = columns.decision_values(make.decision("old"), None)[:-3]
+    values = columns.decision_values(make.decision("old"), None)[:-4]
     marks = ", ".join("?" * len(values))
     connection.execute(f"INSERT INTO decisions (seq, {OLD}) VALUES (1, {marks})", values)
     connection.close()
@@ -42,7 +42,7 @@ async def test_a_ledger_of_schema_1_opens_and_its_rows_have_no_tier(old_home, ma
 
 
 def test_a_reader_never_migrates(old_home):
-    with pytest.raises(StoreError, match="has schema 1; this insource reads schema 4"):
+    with pytest.raises(StoreError, match=f"has schema 1; this insource reads schema {len(migrations.LEDGER)}"):
         LedgerReader(old_home)
 
 
@@ -101,7 +101,7 @@ def test_stages_that_a_hand_wrote_into_an_old_registry_begin_again(home_of_a_rel
 
 
 async def test_an_old_ledger_opens_and_takes_pairs_and_feedback(home_of_a_release, make, noon):
-    with pytest.raises(StoreError, match="has schema 2; this insource reads schema 4"):
+    with pytest.raises(StoreError, match=f"has schema 2; this insource reads schema {len(migrations.LEDGER)}"):
         LedgerReader(home_of_a_release)
     second = make.audit(1, version=2, accepts=False, stage=Stage.SHADOW, score=0.5, seconds=0.001)
     with Ledger.open(home_of_a_release, clock=lambda: noon) as ledger:
