@@ -18,7 +18,7 @@ import apsw
 
 SECTOR = 512
 PRAGMA = 14  # SQLITE_FCNTL_PRAGMA
-CHECKPOINT_PAGES = 60  # far more often than in service, so that cuts fall into checkpoints as well
+CHECKPOINT_PAGES = 96  # far more often than in service, so that cuts fall into checkpoints as well
 MODES = (*("drop", "some", "torn", "noise") * 2, "keep")
 
 Event = tuple[Any, ...]
