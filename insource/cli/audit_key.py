@@ -23,7 +23,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 @click.command("key", epilog="\b\nExample:\n  insource audit key > our-key.txt")
 @click.option("--rotate", is_flag=True, help="Sign with a new key from now on; the gateway must not run.")
-@click.option("--by", "who", metavar="NAME", help="Who decides; with --rotate.")
+@click.option("--who", metavar="NAME", help="Who decides [your user name]; with --rotate.")
 @click.option("--why", metavar="TEXT", help="The reason, kept with the act; with --rotate.")
 @click.pass_context
 def key(ctx: click.Context, rotate: bool, who: str | None, why: str | None) -> None:
@@ -32,10 +32,12 @@ def key(ctx: click.Context, rotate: bool, who: str | None, why: str | None) -> N
 
     config = configuration(ctx)
     if rotate:
-        if not who or not why:
-            raise click.UsageError("--rotate is an act: it needs --by NAME and --why TEXT.")
+        from insource.cli.promote import user_name
+
+        if not why:
+            raise click.UsageError("--rotate is an act: it needs --why TEXT.")
         with open_ledger(config) as ledger:
-            click.echo(str(ledger.keeper.rotate(who, why, ledger.record)))
+            click.echo(str(ledger.keeper.rotate(who or user_name(), why, ledger.record)))
         return
     with Prover(config.home) as prover:
         found = prover.key()

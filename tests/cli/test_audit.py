@@ -77,18 +77,18 @@ def test_without_a_ledger_every_subcommand_says_what_is_missing(run, tmp_path):
     for arguments in (("verify",), ("prove", "r"), ("key",), ("checkpoint",), ("export", "--out", tmp_path / "x")):
         done = run("audit", *arguments)
         assert done.code == 1 and "does not exist" in done.err, arguments
-    assert run("audit", "reconcile", "--by", "ada", "--why", "x").code == 2
+    assert run("audit", "reconcile", "--who", "ada", "--why", "x").code == 2
 
 
 def test_reconciling_needs_a_reason_to_and_gives_a_new_key(run, filled):
-    done = run("audit", "reconcile", "--by", "ada", "--why", "x")
+    done = run("audit", "reconcile", "--who", "ada", "--why", "x")
     assert done.code == 2 and "Nothing is to be reconciled" in done.err
     old = run("audit", "key").out
     (filled / "proof" / "key").unlink()
     Ledger.open(filled, clock=lambda: NOON).close()
     assert run("audit", "verify").code == 1
     assert "NOT signed" in run("status").out and json.loads(run("status", "--json", "-").out)["proofs"]["refusal"]
-    done = run("audit", "reconcile", "--by", "ada", "--why", "key lost")
+    done = run("audit", "reconcile", "--who", "ada", "--why", "key lost")
     assert done.code == 0 and "there is no key" in done.out
     assert run("audit", "key").out not in ("", old)
     assert run("audit", "verify").code == 0 and ProofFolder(filled).refusal is None
@@ -98,7 +98,7 @@ def test_reconciling_needs_a_reason_to_and_gives_a_new_key(run, filled):
 def test_a_key_is_rotated_by_somebody_for_a_reason(run, filled):
     old = run("audit", "key").out
     assert run("audit", "key", "--rotate").code == 2
-    new = run("audit", "key", "--rotate", "--by", "ada", "--why", "yearly").out
+    new = run("audit", "key", "--rotate", "--why", "yearly").out
     assert new != old and run("audit", "key").out == new
     assert run("audit", "verify", "--key", old.strip()).code == 0
 

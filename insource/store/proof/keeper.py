@@ -85,7 +85,7 @@ class Keeper:
         if self.refusal is not None or self._key is None:
             why = self.refusal or ""
             LOG.error("the ledger records, but its proofs are not signed: %s. Look into it; then run "
-                      "`insource audit reconcile --by NAME --why TEXT`", why)  # fmt: skip
+                      "`insource audit reconcile --who NAME --why TEXT`", why)  # fmt: skip
             self._try(lambda: self._folder.refuse(why))
         else:
             self._try(lambda: self._folder.refuse(None))
