@@ -112,6 +112,16 @@ def test_the_cheapest_within_noise_of_the_best_is_recommended():
     )
 
 
+def test_a_third_digit_of_the_p50_does_not_decide_against_accuracy():
+    plain = contender("plain", 60, ms=1.004)
+    smaller = contender("smaller", 62, ms=1.001, up=0.099, size=900_000)  # accepts a row more: on the front
+    found = recommend([smaller, plain], Require()).contender
+    assert {each.name for each in front_of([smaller, plain])} == {"plain", "smaller"}
+    assert found is plain
+    quicker = replace(smaller, latency_ms=(0.9, 3.0))
+    assert recommend([quicker, plain], Require()).contender is quicker
+
+
 def _wrong(rows):
     right = np.ones(ROWS, np.bool_)
     right[list(rows)] = False
