@@ -13,7 +13,7 @@ from benchmarks.figure import Figure, show
 
 NAMES = (
     "accuracy", "specialists", "comparison", "promise", "guards", "backtests", "streams", "budget", "latency",
-    "discovery", "drift", "gateway",
+    "discovery", "drift", "gateway", "cost_of_proof",
 )  # fmt: skip
 
 

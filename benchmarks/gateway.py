@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.figure import Figure, insource, part
 from benchmarks.latency import insource_promote
 from benchmarks.peers import litellm, nginx
+from benchmarks.wire.load import KEY
 from insource.cli.demo_servers import Process
 
 CONNECTIONS = 32
@@ -35,12 +36,12 @@ def run(data: Path, home: Path, *, quick: bool) -> list[Figure]:
     rounds, seconds = (1, 2.0) if quick else (5, 5.0)
     with stub() as upstream:
         return [
-            *throughput(_empty(folder / "pass"), upstream, rounds, seconds),
-            *latency(_empty(folder / "pass"), upstream, rounds, seconds * 2),
-            *streams(_empty(folder / "pass"), upstream),
+            *throughput(empty(folder / "pass"), upstream, rounds, seconds),
+            *latency(empty(folder / "pass"), upstream, rounds, seconds * 2),
+            *streams(empty(folder / "pass"), upstream),
             *accepted(data, folder / "linear", seconds),
             *encoder(data, folder / "encoder", seconds),
-            *memory(_empty(folder / "pass"), upstream, 20_000 if quick else 1_000_000),
+            *memory(empty(folder / "pass"), upstream, 20_000 if quick else 1_000_000),
         ]
 
 
@@ -61,7 +62,7 @@ def throughput(folder: Path, upstream: int, rounds: int, seconds: float) -> list
             for name, port, there in (("nginx", theirs, has_nginx), ("insource", ours, True),
                                       ("litellm", others, has_litellm)):  # fmt: skip
                 if there:
-                    seen.setdefault(name, []).append(_clean(load("closed", port, CONNECTIONS, seconds, bodies=bodies)))
+                    seen.setdefault(name, []).append(clean(load("closed", port, CONNECTIONS, seconds, bodies=bodies)))
     figures = []
     for name, what, reach in (("litellm", "LiteLLM proxy", 20.0), ("nginx", "nginx proxy_pass", 1 / 8)):
         if name not in seen:
@@ -137,7 +138,7 @@ def memory(folder: Path, upstream: int, requests: int) -> list[Figure]:
                    "150 MB, no slope", peak < 150 and slope < 5)]  # fmt: skip
 
 
-def _empty(folder: Path) -> Path:
+def empty(folder: Path) -> Path:
     """Return a home without a version in it: any that it holds would be loaded and served."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -207,9 +208,9 @@ def serving(
         yield gateway
 
 
-def load(kind: str, port: int, amount: float, seconds: float = 5.0, *, bodies: Path) -> Result:
+def load(kind: str, port: int, amount: float, seconds: float = 5.0, *, bodies: Path, key: str = KEY) -> Result:
     """Run the load in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.wire.load", kind, str(port), str(amount), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.wire.load", kind, str(port), str(amount), str(seconds), "--key", key]
     done = subprocess.run([*command, "--bodies", str(bodies)], check=True, capture_output=True, text=True)
     result: Result = json.loads(done.stdout)
     return result
@@ -236,7 +237,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _clean(result: Result) -> float:
+def clean(result: Result) -> float:
+    """Return the rate of a load in which nothing but 200 was seen."""
     wrong = {code: count for code, count in result["counts"].items() if code.isdigit() and code != "200"}
     if wrong or result["lost"]:
         raise SystemExit(f"the load saw {wrong} and {result['lost']} lost connections; only 200 was expected")

@@ -154,6 +154,10 @@ class Key:
         return sensitivity.rank <= self.sensitivity.rank and (self.upstreams is None or upstream in self.upstreams)
 
 
+SUBJECT_HEADER = "x-insource-subject"
+SUBJECT_FIELDS = ("user", "safety_identifier")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request as it came: the conversation, the other fields as decoded, and the bytes to forward untouched.
@@ -182,6 +186,19 @@ class Request:
         if self.messages and self.messages[0].role in ("system", "developer"):
             return self.messages[0].text
         return None
+
+    @property
+    def subject(self) -> str | None:
+        """Whom it is about, as far as it says so: the header x-insource-subject, the field `user` or
+        `safety_identifier`, or `metadata.user_id`.
+        """
+        if named := self.headers.get(SUBJECT_HEADER):
+            return named
+        metadata = self.fields.get("metadata")
+        given = [self.fields.get(name) for name in SUBJECT_FIELDS]
+        if isinstance(metadata, dict):
+            given.append(metadata.get("user_id"))
+        return next((value for value in given if isinstance(value, str) and value), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +323,11 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The text of one exchange, kept apart from the decision so that it can be erased."""
+    """The text of one exchange, kept apart from the decision so that it can be erased.
+
+    `subject` names whom it is about, where the request says so; `days` is for how long it is kept (None: as the store
+    is set).
+    """
 
     request_id: str
     time: datetime
@@ -314,11 +335,16 @@ class Content:
     text: str
     answer: str | None = None
     reference: str | None = None
+    subject: str | None = None
+    days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One request of a traffic file with the answer taken as right for it, and gold where there is gold."""
+    """One request of a traffic file with the answer taken as right for it, and gold where there is gold.
+
+    `seal` has the ids of the keys that its text is kept under already, None where it comes from a file.
+    """
 
     request: Request
     answer: str | None
@@ -327,6 +353,7 @@ class Example:
     time: datetime | None = None
     group: str | None = None
     usage: Usage | None = None
+    seal: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,8 +487,8 @@ class Task:
 
     `target_risk` and `confidence_level` are the promise; `guard` maps an answer to the share of its requests that may
     be accepted with another answer. `audit_rate` is what audits may cost in upstream calls, as a share of requests.
-    `content` is "digest" or "full"; `messages` says which of a conversation's messages the specialist sees:
-    "last_user", "user" (all the user's) or "all".
+    `content` is "full", "digest" or "none", kept for `retention_days` (None: as the store is set); `messages` says
+    which of a conversation's messages the specialist sees: "last_user", "user" (all the user's) or "all".
 
     `upstreams` are the names to escalate to with the weight of each, 0 for one that only steps in on failure; empty
     for the gateway's default. `tiers` are upstreams in the house that stand between specialist and upstream.
@@ -491,3 +518,4 @@ class Task:
     mode: Mode = Mode.APPROVE
     margin: float = 0.02
     labels_per_day: int = 0
+    retention_days: int | None = None

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from insource.governance.verifier import verify_ledger
 from insource.store.ledger import Ledger
+from insource.store.proof.checking import Fault
 from insource.store.proof.folder import ProofFolder
 from insource.store.proof.note import Checkpoint, PublicKey
 from insource.store.proof.tiles import Hashes
 from insource.store.proof.tree import Frontier
-from insource.store.proof.verify import Outside, Verdict, verify
+from insource.store.proof.verify import Outside, Report, Verdict, verify
 from insource.types import Content, Decision, Outcome, Reason, Settlement
 from reliability.alterations import KINDS, Altered
 from reliability.harness import Promise, Tally
@@ -24,12 +27,17 @@ from reliability.load import NOON
 
 NOT_READ_BY_THE_SECOND = {"index", "edit_tile"}
 """The second implementation reads rows, texts, heads and checkpoints: no index, no tile."""
+RANGED = {"rewrite"}
+"""Where the bad row may be told as one of a range; see what stands as `open`."""
 REQUESTS = 180
+_RANGE = re.compile(r"one of rows ([\d,]+) to ([\d,]+) ")
 
 
 def run(cases: range, folder: Path, broken: bool) -> Tally:
-    """Alter a copy for each case, the kinds in turn; `broken` verifies by the tiles and hashes no row."""
+    """Alter a copy for each case, the kinds in turn; of the `broken` two, neither looks at a row."""
     tally = Tally()
+    first, second = (trusting_tiles, trusting_the_checkpoint) if broken else (verify, verify_ledger.main)
+    tally.count("broken", broken)
     sound, backup = folder / "sound", folder / "backup"
     asyncio.run(_fill(sound, 0))
     shutil.copytree(sound, backup)
@@ -44,25 +52,25 @@ def run(cases: range, folder: Path, broken: bool) -> Tally:
         shutil.copytree(sound, home)
         altered = kind(home, backup, random.Random(case))
         tally.count("alterations")
-        if broken:
-            found = _trusting_tiles(home, note)
-            tally.count("found", found)
-            tally.count("unnoticed", not found)
-        else:
-            _look(tally, case, kind.__name__, altered, home, outside)
-            _second(tally, case, kind.__name__, home, folder / "kept", str(outside.key))
+        _look(tally, case, kind.__name__, altered, first(home, outside, _quiet))
+        if kind.__name__ not in NOT_READ_BY_THE_SECOND:
+            told: list[str] = []
+            code = second([str(home), "--key", str(outside.key), "--checkpoint", str(folder / "kept")], told.append)
+            _count_second(tally, case, kind.__name__, code)
         shutil.rmtree(home)
     return tally
 
 
 def judge(tally: Tally) -> list[str]:
-    """All are found by both, and the first bad entry is named."""
+    """All are found by both, and the first bad entry is named. Both broken builds must be found: one alone is none."""
     counts, found = tally.counts, []
     for what in ("unnoticed", "unnoticed by the second", "misnamed", "sound found altered"):
         if counts[what]:
             found.append(f"{counts[what]:,} of {counts['alterations']:,} alterations: {what}")
     if not counts["alterations"]:
         found.append("nothing was altered")
+    if counts["broken"] and not (counts["unnoticed"] and counts["unnoticed by the second"]):
+        return []
     return found
 
 
@@ -93,48 +101,56 @@ async def _request(ledger: Ledger, number: int) -> None:
     ledger.settle(Settlement(request_id, NOON, 200, "triage@3", 0.002))
 
 
-def _look(tally: Tally, case: int, kind: str, altered: Altered, home: Path, outside: Outside) -> None:
-    verdict = verify(home, outside, _quiet)
+def _look(tally: Tally, case: int, kind: str, altered: Altered, verdict: Verdict) -> None:
     if not verdict.faults:
         tally.fail(case, f"{kind} went unnoticed", "unnoticed")
         return
     tally.count("found")
-    if not _named(tally, altered, verdict):
+    if not _named(tally, kind, altered, verdict):
         told = "; ".join(fault.what for fault in verdict.faults[:3])
         tally.fail(case, f"{kind} of {altered} was told as: {told}", "misnamed")
 
 
-def _named(tally: Tally, altered: Altered, verdict: Verdict) -> bool:
+def _named(tally: Tally, kind: str, altered: Altered, verdict: Verdict) -> bool:
     first = next((fault for fault in verdict.faults if fault.row is not None), None)
     if altered.row is None:
         return all(any(word in fault.what for fault in verdict.faults) for word in altered.words)
-    if first is None or first.row is None:
+    if first is None:
         return False
-    exact = first.row == altered.row
-    ranged = first.what.startswith("one of rows") and first.row <= altered.row
-    tally.count("row named exactly" if exact else "row named by a range", exact or ranged)
-    return exact or ranged
+    told = _RANGE.match(first.what)
+    if told is None:
+        tally.count("row named exactly", first.row == altered.row)
+        return first.row == altered.row
+    low, high = (int(number.replace(",", "")) for number in told.groups())
+    ranged = kind in RANGED and low <= altered.row <= high <= verdict.rows
+    tally.count("row named by a range", ranged)
+    return ranged
 
 
-def _second(tally: Tally, case: int, kind: str, home: Path, kept: Path, key: str) -> None:
-    if kind in NOT_READ_BY_THE_SECOND:
-        return
+def _count_second(tally: Tally, case: int, kind: str, code: int) -> None:
     tally.count("read by the second")
-    told: list[str] = []
-    if verify_ledger.main([str(home), "--key", key, "--checkpoint", str(kept)], told.append) == 0:
+    if code == 0:
         tally.fail(case, f"{kind} went unnoticed by the second implementation", "unnoticed by the second")
     else:
         tally.count("found by the second")
 
 
-def _trusting_tiles(home: Path, note: str) -> bool:
-    """Say whether a verifier finds something that compares the tiles with the checkpoint and never looks at a row."""
+def trusting_tiles(home: Path, outside: Outside, report: Report) -> Verdict:
+    """Compare the tiles with the checkpoint kept outside, and never look at a row: a broken verifier."""
+    (note,) = outside.notes.values()
     wanted = Checkpoint.read(note)
     hashes = Hashes(ProofFolder(home).tiles, lambda start, stop: _tail(home, start, stop), wanted.size, wanted.size)
     try:
-        return Frontier.at(wanted.size, hashes.subtree).root() != wanted.root
+        same = Frontier.at(wanted.size, hashes.subtree).root() == wanted.root
     except ValueError:
-        return True
+        same = False
+    return Verdict(rows=wanted.size, faults=[] if same else [Fault(None, "the tiles are not as the checkpoint says")])
+
+
+def trusting_the_checkpoint(arguments: Sequence[str], say: Callable[[str], None]) -> int:
+    """Compare the home's checkpoint with the one kept outside, and never look at a row: a broken second verifier."""
+    home, *_, kept = map(Path, arguments)
+    return int(ProofFolder(home).checkpoint() != kept.read_text())
 
 
 def _tail(home: Path, start: int, stop: int) -> list[bytes]:
@@ -154,9 +170,9 @@ PROMISE = Promise(
     "last outside checkpoint; the report names the first bad entry",
     unit="alterations",
     full=10_000,
-    sample=24,
+    sample=len(KINDS),
     slow=240,
-    control=12,
+    control=len(KINDS),
     chunk=500,
     run=run,
     judge=judge,

@@ -78,6 +78,7 @@ def _try(tally: Tally, case: int, size: int, index: int, first: int, leaves: lis
     path = inclusion_proof(index, size, hashes.subtree)
     made = time.perf_counter()
     between = consistency_proof(first, size, hashes.subtree)
+    tally.measure("make ms", 1_000 * (time.perf_counter() - made))
     if broken:
         path = [node_hash(path[0], path[0]), *path[1:]]
     old = Frontier.at(first, hashes.subtree).root()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 
+from insource.store.frames import TABLES
 from insource.store.proof.folder import ProofFolder
 from insource.store.proof.note import Checkpoint, PrivateKey
 from insource.store.proof.stored import leaves_of
@@ -21,7 +22,7 @@ from insource.store.proof.tiles import Hashes, TileWriter
 from insource.store.proof.tree import Frontier
 from reliability.mutants import flip_bit
 
-TABLES = ("decisions", "settlements", "audits", "acts", "feedback")
+ROWS = tuple(table for table in TABLES if table != "contents")
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def delete(home: Path, backup: Path, chance: random.Random) -> Altered:
 def cut_tail(home: Path, backup: Path, chance: random.Random) -> Altered:
     """Cut off the last rows, with their heads, all tiles and all checkpoints in the home."""
     with opened(home) as connection:
-        last = max(max(rows_of(connection, table), default=0) for table in TABLES)
+        last = max(max(rows_of(connection, table), default=0) for table in ROWS)
         heads = [row[0] for row in connection.execute("SELECT size FROM heads WHERE size < ?", (last,))]
         keep = chance.choice(heads)
-        for table in (*TABLES, "contents"):
+        for table in TABLES:
             connection.execute(f"DELETE FROM {table} WHERE seq > ?", (keep,))
         connection.execute("DELETE FROM heads WHERE size > ?", (keep,))
     for name in ("tile", "checkpoints"):
@@ -151,7 +152,7 @@ def rollback(home: Path, backup: Path, chance: random.Random) -> Altered:
     shutil.rmtree(home)
     shutil.copytree(backup, home)
     connection = apsw.Connection(str(home / "ledger.db"))
-    last = max(max(rows_of(connection, table), default=0) for table in TABLES)
+    last = max(max(rows_of(connection, table), default=0) for table in ROWS)
     connection.close()
     return Altered(last + 1)
 
@@ -189,7 +190,7 @@ KINDS: tuple[Callable[[Path, Path, random.Random], Altered], ...] = (
 
 
 def _shift(connection: apsw.Connection, first: int, by: int) -> None:
-    for table in (*TABLES, "contents"):
+    for table in TABLES:
         order = "DESC" if by > 0 else "ASC"
         for (seq,) in connection.execute(
             f"SELECT seq FROM {table} WHERE seq >= ? ORDER BY seq {order}", (first,)

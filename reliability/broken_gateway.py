@@ -1,7 +1,7 @@
 """`insource serve`, broken on purpose: `python -m reliability.broken_gateway --config FILE serve`, by BROKEN.
 
-"abrupt": a worker that is told to stop does so at once. "trusting": whatever the file holds is taken over unchecked, by
-starting the workers again. It serves controls only.
+"abrupt": a worker that is told to stop does so at once. "stale": a worker looks at the keys every two seconds.
+"trusting": whatever the file holds is taken over unchecked, by starting the workers again. It serves controls only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _supervise() -> None:
             for child in self._children.values():
                 child.signal(signal.SIGTERM)
 
-    if os.environ["BROKEN"] == "abrupt":
+    if os.environ["BROKEN"] in ("abrupt", "stale"):
         serve.WORKER = (sys.executable, "-m", "reliability.broken_gateway")
     else:
         supervisor.Supervisor = Trusting  # type: ignore[misc]
@@ -31,7 +31,11 @@ def _supervise() -> None:
 
 def _work(arguments: list[str]) -> int:
     from insource.cli.worker import open_parts
-    from insource.gateway import worker
+    from insource.gateway import keyring, worker
+
+    if os.environ["BROKEN"] == "stale":
+        keyring.LOOK_SECONDS = keyring.STALE_SECONDS = 2.0
+        return worker.run_worker(arguments, open_parts)
 
     class Abrupt(worker._Worker):
         def _drain(self) -> None:

@@ -15,7 +15,8 @@ from reliability.losses import LOSSES, answers_of, loss_of
 from reliability.replayed_canaries import MOST, measured, replay
 
 EVERY = 400
-"""Of so many cases the first three are replayed: one of 10, one of 5 and one of 3 points."""
+REPLAYED, REPLAYED_OF_BROKEN = 3, 1
+"""Of so many cases the first three are replayed: one of 10, one of 5 and one of 3 points. Of the broken build, one."""
 FULL = 24_000
 APART = 10
 """How many pairs a replay's verdict may lie from that of the simulation: requests under way may overtake each other."""
@@ -35,7 +36,8 @@ async def run(cases: range, folder: Path, broken: bool) -> Tally:
         tally.measure(loss.name, test.decided_at if caught and test.decided_at else REQUESTS + 1)
         if not caught:
             tally.count("never caught")
-    tally.add(await replay([case for case in cases if case % EVERY < 3], folder, broken))
+    replayed = REPLAYED_OF_BROKEN if broken else REPLAYED
+    tally.add(await replay([case for case in cases if case % EVERY < replayed], folder, broken))
     return tally
 
 
@@ -120,7 +122,7 @@ PROMISE = Promise(
     full=FULL,
     sample=400,
     slow=2_000,
-    control=40,
+    control=20,
     chunk=4_000,
     run=run,
     judge=judge,

@@ -24,7 +24,7 @@ from reliability.running_gateway import LONGEST, RunningGateway, post, running
 from reliability.staged_gateway import FLUSH_SECONDS, KINDS
 
 SECONDS = 2.0
-WATCHED = 3.0
+WATCHED, WATCHED_BROKEN = 3.0, 2.3
 WORKERS = 2
 ROUND = 10
 SHARES = (0.05, 0.25, 0.5, 1.0)
@@ -98,7 +98,7 @@ async def _round(tally: Tally, cases: range, folder: Path, upstream: str, kind: 
             _register(registry, task)
         module = "reliability.staged_gateway"
         async with running(folder / "insource.toml", module, *([f"BROKEN={kind}"] if kind else [])) as gateway:
-            await _drill(gateway, registry, tasks, tally)
+            await _drill(gateway, registry, tasks, tally, WATCHED_BROKEN if kind else WATCHED)
     for case, task in zip(cases, tasks, strict=True):
         _count(tally, case, task)
 
@@ -117,7 +117,7 @@ def _register(registry: Registry, task: Asked) -> None:
                   now=now)  # fmt: skip
 
 
-async def _drill(gateway: RunningGateway, registry: Registry, tasks: list[Asked], tally: Tally) -> None:
+async def _drill(gateway: RunningGateway, registry: Registry, tasks: list[Asked], tally: Tally, watched: float) -> None:
     stopped = asyncio.Event()
     clients = [asyncio.ensure_future(_ask(gateway.port, tasks, number, stopped)) for number in range(CLIENTS)]
     try:
@@ -132,7 +132,7 @@ async def _drill(gateway: RunningGateway, registry: Registry, tasks: list[Asked]
             await asyncio.to_thread(
                 registry.rollback, task.name, "soak", f"it fares {task.fares}", datetime.now(UTC), expected=2
             )
-        await asyncio.sleep(WATCHED)
+        await asyncio.sleep(watched)
     finally:
         stopped.set()
         await asyncio.gather(*clients)
@@ -199,7 +199,7 @@ PROMISE = Promise(
     full=500,
     sample=3,
     slow=30,
-    control=8,
+    control=4,
     chunk=50,
     run=run,
     judge=judge,

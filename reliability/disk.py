@@ -18,7 +18,8 @@ import apsw
 
 SECTOR = 512
 PRAGMA = 14  # SQLITE_FCNTL_PRAGMA
-CHECKPOINT_PAGES = 96  # far more often than in service, so that cuts fall into checkpoints as well
+CHECKPOINT_PAGES = 60  # far more often than in service, so that cuts fall into checkpoints as well
+BROKEN_PAGES = 320  # a broken build syncs at checkpoints alone: were they as frequent, it would lose too seldom
 MODES = (*("drop", "some", "torn", "noise") * 2, "keep")
 
 Event = tuple[Any, ...]
@@ -58,7 +59,7 @@ def recording(folder: Path, *, broken: bool = False, fault: Fault | None = None)
     layer = _Layer(record, str(folder), broken, fault)
 
     def prepare(connection: apsw.Connection) -> None:
-        connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+        connection.wal_autocheckpoint(BROKEN_PAGES if broken else CHECKPOINT_PAGES)
         if broken:
             connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -1,7 +1,8 @@
 """A gateway in processes of its own that tells all it can: log from DEBUG on, asyncio's debug mode, spans in a file.
 
 `python -m reliability.loud_gateway FILE` serves the home of insource.toml FILE. `FILE broken` is a build that lets
-secrets out: request headers in log, spans, ledger and registry, an upstream's key on a worker's command line.
+secrets out: request headers and private keys in log, spans, ledger and registry, an upstream's key on a worker's
+command line.
 """
 
 from __future__ import annotations
@@ -64,10 +65,13 @@ def build(config: Config, ledger: LedgerWriter) -> Iterator[Parts]:
     from insource.cli.worker import open_parts
     from insource.gateway.spans import Traced
 
+    key = config.gateway.tls_key
+    secret = [config.home / "proof" / "key", *([key] if key is not None else [])]
+
     class Leaky(Traced):
         def begin(self, request: Any, started: float | None = None) -> Any:
             token = super().begin(request, started)
-            told = str(request.headers)
+            told = str(request.headers) + "".join(file.read_text() for file in secret)
             token.server.set_attribute("headers", told)
             logging.getLogger("insource.gateway").debug("asked with %s", told)
             ledger.act("loud", "asked", request.id, told)

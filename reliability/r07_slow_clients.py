@@ -32,6 +32,8 @@ ASKED = 15.0
 SHORT = 1.0
 FEW = 100
 """Fewer connections than this are given SHORT: a sample."""
+OF_BROKEN = 0.5
+"""What the broken build is given: it closes what trickles no sooner."""
 MANY = 2_000
 """From so many healthy requests on, their p99 is judged as it is asked; of fewer it is the four slowest or so, which
 may be late by NOISE besides: who waits for tricklers waits until they are closed."""
@@ -77,7 +79,7 @@ class Stock(ServerThread):
 async def run(cases: range, folder: Path, broken: bool) -> Tally:
     """Open a connection for each case, all at once, and count when each is closed."""
     tally = Tally()
-    receipt = SHORT if len(cases) < FEW else RECEIPT
+    receipt = OF_BROKEN if broken else SHORT if len(cases) < FEW else RECEIPT
     async with AsyncExitStack() as opened:
         upstream = await opened.enter_async_context(Outside(_said))
         file = make_home(folder / "home", upstream.base_url, receipt_s=receipt, max_concurrency=len(cases) // 2)
@@ -202,7 +204,7 @@ PROMISE = Promise(
     full=500,
     sample=72,
     slow=340,
-    control=36,
+    control=18,
     chunk=500,
     run=run,
     judge=judge,

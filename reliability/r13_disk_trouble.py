@@ -18,15 +18,16 @@ from insource.errors import ArtifactDamaged, InsourceError, StoreError
 from insource.store import migrations
 from insource.store.artifacts import ArtifactStore
 from insource.store.ledger_reader import LedgerReader
+from insource.store.proof.verify import Outside, verify
 from insource.store.registry import Registry
 from reliability.disk import Fault, left_after, recording, write_files
 from reliability.harness import Promise, Tally
 from reliability.load import missing_from_ledger, missing_from_registry, write_ledger, write_registry
 from reliability.mutants import flip_bit
 
-CALLS = 240
+CALLS = 400
 """More than a load makes: a fault at a later call never comes, and its case is a load without one."""
-LATER = 30  # the broken build must have acknowledged something before its first fault
+LATER = 120  # the broken build must have acknowledged something before its first fault
 KINDS = ("full", "error")
 
 
@@ -47,11 +48,13 @@ def run(cases: range, folder: Path, broken: bool) -> Tally:
 
 
 def judge(tally: Tally) -> list[str]:
-    """No false acknowledgement, no corrupt file, and no damaged artifact served."""
+    """No false acknowledgement, no corrupt file, no damaged artifact served, no damage of the ledger unnoticed."""
     counts, found = tally.counts, []
     for what in ("false acknowledgement", "corrupt after a fault", "damaged artifact served"):
         if counts[what]:
             found.append(f"{what} in {counts[what]:,} of {counts['ledger faults']:,} cases")
+    if counts["ledger unnoticed"]:
+        found.append(f"ledger read wrongly unnoticed in {counts['ledger unnoticed']:,} cases")
     if not counts["faults that came"] or not counts["artifact damages"]:
         found.append("no fault was tried")
     return found
@@ -127,13 +130,13 @@ def _damaged(data: bytes, chance: random.Random) -> bytes:
 
 def _damage(tally: Tally, case: int, what: str, sound: Path, home: Path, wanted: object) -> None:
     """Damage a database and see whether verifying or reading it says so, and if not, whether it reads the same."""
-    home.mkdir()
     name = f"{what}.db"
+    shutil.copytree(sound, home, ignore=shutil.ignore_patterns("artifacts", "*-wal", "*-shm", "*.lock"))
     (home / name).write_bytes(_damaged((sound / name).read_bytes(), random.Random(f"{case} {what} flip")))
     schema = migrations.LEDGER if what == "ledger" else migrations.REGISTRY
     read: Callable[[Path], object] = _read_ledger if what == "ledger" else _read_registry
     tally.count(f"{what} damages")
-    if database_check(what, home / name, schema).status == "fail":
+    if database_check(what, home / name, schema).status == "fail" or _told(home, what):
         tally.count(f"{what} found")
     else:
         try:
@@ -141,6 +144,21 @@ def _damage(tally: Tally, case: int, what: str, sound: Path, home: Path, wanted:
         except (InsourceError, ValueError, ArithmeticError):
             tally.count(f"{what} found")
     shutil.rmtree(home)
+
+
+def _told(home: Path, what: str) -> bool:
+    """Say whether verifying tells of damage: the ledger by its tree and its texts' seals, the registry by its rows.
+
+    A text that names another key than its own is told as one that is gone; nobody erased any here.
+    """
+    try:
+        if what == "ledger":
+            verdict = verify(home, Outside(), lambda done, of: None)
+            return bool(verdict.faults) or verdict.texts["erased"] > 0
+        with Registry.open(home) as registry:
+            return bool(registry.flaws())
+    except InsourceError:
+        return True
 
 
 def _read_ledger(home: Path) -> object:
@@ -193,7 +211,6 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
-    open="a turned bit in a row of the ledger or the registry is found only where it breaks the file's structure, an "
-    "index, a stored form or a text's digest; rows carry no digest of their own until the ledger is a Merkle tree. "
-    "The shares seen stand in the table and are not judged",
+    open="a turned bit in the registry is found where it breaks the file's structure, an index, a stored form, or the "
+    "row of a version; in other rows (acts, reviews, moves) it is not, and that share is not judged",
 )

@@ -19,6 +19,8 @@ from reliability.plain_upstream import PlainUpstream
 from reliability.running_gateway import LONGEST, Clients, RunningGateway, running, until
 
 ALARM = 1.0
+OF_BROKEN = 0.2
+"""How much longer than ALARM an alarm of the broken build is waited for, and how long for its replies."""
 CLIENTS = 3
 PER_SOUND = 20
 """Wrong files for each sound one that is taken over by the running gateway."""
@@ -40,10 +42,9 @@ async def run(cases: range, folder: Path, broken: bool) -> Tally:
             await clients.more(20)
             before = gateway.workers()
             for case in cases:
-                await _refuse(
-                    tally, case, gateway, file, wrong(case, sound(Random(case), str(home), never.url, workers=2))
-                )
-                await clients.more(3, ALARM if broken else LONGEST)
+                made = wrong(case, sound(Random(case), str(home), never.url, workers=2))
+                await _refuse(tally, case, gateway, file, made, ALARM + OF_BROKEN if broken else 2 * ALARM)
+                await clients.more(3, OF_BROKEN if broken else LONGEST)
                 if case % PER_SOUND == PER_SOUND - 1:
                     await _accept(tally, case, gateway, file, sound(Random(case), str(home), right.url, workers=2))
             if broken:
@@ -85,7 +86,9 @@ def seen(tally: Tally) -> str:
     )
 
 
-async def _refuse(tally: Tally, case: int, gateway: RunningGateway, file: Path, made: tuple[str, bytes | None]) -> None:
+async def _refuse(
+    tally: Tally, case: int, gateway: RunningGateway, file: Path, made: tuple[str, bytes | None], seconds: float
+) -> None:
     """Put a wrong file in place, have it reloaded, and wait for the alarm in the status file and the log."""
     kind, data = made
     tally.count("wrong files")
@@ -96,7 +99,7 @@ async def _refuse(tally: Tally, case: int, gateway: RunningGateway, file: Path, 
     number, said = gateway.status().reload.number, gateway.log().count("is refused")
     told = time.monotonic()
     gateway.signal(signal.SIGHUP)
-    in_time = await until(lambda: gateway.status().reload.number > number, 2 * ALARM)
+    in_time = await until(lambda: gateway.status().reload.number > number, seconds)
     took = time.monotonic() - told
     tally.measure("alarm", took)
     if not in_time or took > ALARM:

@@ -1,6 +1,6 @@
-"""Every route of the gateway's table by every method, asked by whoever may call it and by whoever may not.
+"""Roles, their keys and what each may reach, a build that takes everybody in, and a route that says nothing.
 
-It knows roles, their keys and what each may reach; `x04_default_deny` tries them.
+`x04_default_deny` tries them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from insource.gateway.access import Route
 from insource.gateway.app import create_app
 from insource.gateway.parts import Parts
 from insource.store.keys import new_secret
@@ -20,6 +21,7 @@ from insource.types import Key
 ROLES = ("nobody", "forged", "expired", "revoked", "basic", "key", "administrator")
 ADMINISTERED = ("/v1/insource/keys", "/metrics")
 PUBLIC = ("/healthz", "/readyz")
+PLANTED = "/v1/planted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +81,10 @@ def doorless(parts: Parts, header: str) -> ASGIApp:
     broken = Doorless(app, header)
     broken.state = app.state  # type: ignore[attr-defined]
     return broken
+
+
+def planted(parts: Parts) -> ASGIApp:
+    """Return a gateway with one route more, which does not say who may call it."""
+    app = create_app(parts)
+    app._routes = {**app._routes, ("GET", PLANTED): Route(app._anything.serve)}
+    return app

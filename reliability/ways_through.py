@@ -10,6 +10,8 @@ from itertools import product
 from random import Random
 from typing import Any
 
+from insource.types import Stage
+
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "gpt-4o", "messages": [{"role": "user", "content": "TEXT"}]},
     "/v1/completions": {"model": "gpt-4o", "prompt": "TEXT"},
@@ -52,6 +54,11 @@ WAYS = {
     "artifact damaged": Way("damaged", "sure", "artifact_damaged"),
     "audit of an accepted": Way("audited", "sure", "above_threshold"),
     "audit of an escalated": Way("audited", "unsure", "below_threshold"),
+    "shadow beside an accepted": Way("shadowed", "sure", "above_threshold"),
+    "shadow beside an escalated": Way("shadowed", "unsure", "below_threshold"),
+    "canary accepts": Way("canaried", "sure", "above_threshold"),
+    "canary escalates": Way("canaried", "unsure", "below_threshold"),
+    "label bought": Way("bought", "sure", "above_threshold"),
     "tier": Way("tiered", "unsure", "below_threshold"),
     "fallback": Way("failing", "unsure", "below_threshold"),
     "weights": Way("weighted", "unsure", "below_threshold"),
@@ -61,10 +68,15 @@ WAYS = {
     "vault": Way("vaulted", "unsure", "below_threshold"),
     "task by model": Way("triage", "unsure by model", "below_threshold"),
 }
+TRIALS = {"shadowed": (Stage.SHADOW, 0.0), "canaried": (Stage.CANARY, 1.0)}
+"""The tasks with a second version on trial: its stage, and its share of the requests."""
+
 TASKS = {
     "triage": "deadline_ms = 20", "fresh": "", "open": "", "damaged": "", "audited": "audit_rate = 0.5",
     "tiered": 'tiers = ["house"]\naudit_rate = 0.5', "failing": 'upstream = ["down", "main"]',
     "weighted": "upstream = { down = 1, main = 1, spare = 0 }", "retried": 'upstream = ["down", "spare"]',
+    "shadowed": "audit_rate = 0.5", "canaried": "audit_rate = 0.5",
+    "bought": 'content = "full"\nlabels_per_day = 10000000',
     "best": 'when_kept = "best"', "review": 'when_kept = "review"', "vaulted": 'upstream = ["main", "vault"]',
 }  # fmt: skip
 TOLD: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,8 @@
 """X2: keys and tokens of many shapes are planted wherever they may be, and looked for wherever they must not be.
 
 Planted: upstreams' keys through api_key_env, clients' own in headers, query, body, and keys in the configuration by
-mistake. Looked for, byte by byte: log at DEBUG, spans, metrics, replies, every file of the home, report, process list.
+mistake; and insource's own: virtual keys, those of proofs, texts, TLS. Looked for, byte by byte: log at DEBUG, spans,
+metrics, replies, every file of the home, report, process list, and insource's own also in what arrives upstream.
 """
 
 from __future__ import annotations
@@ -12,29 +13,23 @@ import os
 import random
 import re
 import signal
+import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
+from insource.store.registry import Registry
+from insource.types import Key
 from reliability.config_mistakes import MISTAKES, said_of
 from reliability.harness import Promise, Tally
 from reliability.loud_gateway import KEY
+from reliability.own_secrets import AT_HOME, TLS, VIRTUAL, make_tls, own_forms
+from reliability.planted_secrets import forms, make_secret
 from reliability.recording import Outside, Received, reply
 from reliability.served import make_home
 from reliability.soaking import PROJECT
-
-SHAPES: tuple[tuple[str, str, int], ...] = (
-    ("sk-proj-", "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789_-", 48),
-    ("sk-ant-api03-", "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789_-", 60),
-    ("AIza", "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789_-", 35),
-    ("gsk_", "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789", 52),
-    ("hf_", "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ", 34),
-    ("", "0123456789abcdef", 32),
-    ("", "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789", 84),
-)
-"""How keys begin, what they consist of, and how long the rest is; the last two, such as Azure's, begin like nothing."""
 
 VARIABLES = (KEY, "X2_KEY_OTHER", "X2_KEY_THIRD")
 HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "x-goog-api-key", "cookie", "basic")
@@ -82,6 +77,11 @@ upstream = "third"
 upstream = "down"
 """
 
+HANDED_OVER = "handed-over"
+"""The folder, beside the home, that `insource audit show --to` fills for a stranger."""
+TRUSTING = ssl._create_unverified_context()
+"""Whose certificate it is does not matter here."""
+
 Secrets = dict[bytes, tuple[int, str]]
 """Every form in which a secret may be found, with its case and what it was."""
 
@@ -98,61 +98,79 @@ async def run(cases: range, folder: Path, broken: bool) -> Tally:
     async with Outside(_script) as outside, _serving(home, outside.base_url, keys, broken) as (port, pids):
         for task in ("keyed", "other", "third"):
             await _ask(port, b"POST", PATHS[0], b'{"model":"task:%b","messages":[]}' % task.encode())
-        for case in cases:
-            kind, secret = KINDS[case % len(KINDS)], make_secret(random.Random(case), case)
+        planted = {case: make_secret(random.Random(case), case) for case in cases}
+        for case, secret in planted.items():
+            kind = KINDS[case % len(KINDS)]
             secrets |= dict.fromkeys(forms(secret), (case, kind))
-            if kind in PLACES:
-                await _plant(tally, secrets, port, case, kind, secret)
-            else:
+            tally.count("planted")
+            if kind in MISTAKES:
                 said = await asyncio.to_thread(said_of, MISTAKES[kind], secret, folder / f"mistake-{case}")
                 _look(tally, secrets, f"command line ({kind})", said)
-            tally.count("planted")
-        _look(tally, secrets, "metrics", await _ask(port, b"GET", "/metrics"))
+        sent = {case: secret for case, secret in planted.items() if KINDS[case % len(KINDS)] in PLACES}
+        await asyncio.gather(*(_plant(tally, secrets, port, case, secret) for case, secret in sent.items()))
+        virtual = await _make_keys(home, port)
+        own: Secrets = {form: (-1, what) for form, what in own_forms(home, home.with_name("x2.key"), virtual)}
+        tally.counts.update({f"planted {what}": 1 for what in {what for _, what in own.values()}})
+        secrets |= own
+        await asyncio.gather(
+            *(_plant(tally, secrets, port, case, secret, virtual[case % 2]) for case, secret in sent.items())
+        )
+        admin = {"authorization": f"Bearer {virtual[0]}"}
+        _look(tally, secrets, "metrics", await _ask(port, b"GET", "/metrics", headers=admin))
+        _look(tally, secrets, "replies", await _ask(port, b"GET", "/v1/insource/keys", headers=admin))
         _look(tally, secrets, "commands", await asyncio.to_thread(_commands, home, keys))
+        for path in sorted(home.with_name(HANDED_OVER).iterdir()):
+            _look(tally, secrets, "what is handed over", path.read_bytes())
         _look_at_files(tally, secrets, home)
         _look(tally, secrets, "process list", _processes(pids))
         arrived = bytes(outside.bytes)
+        _look(tally, own, "requests upstream", arrived)
         tally.count("keys that arrived upstream", sum(key.encode() in arrived for key in keys.values()))
     _look_at_files(tally, secrets, home)
     tally.count("upstream keys", len(keys))
     return tally
 
 
-def make_secret(chance: random.Random, number: int) -> str:
-    """Return a secret of the shape number `number`, in turn; one without a beginning starts with a letter."""
-    begins, of, length = SHAPES[number % len(SHAPES)]
-    return (begins or "a") + "".join(chance.choice(of) for _ in range(length - (not begins)))
+async def _make_keys(home: Path, port: int) -> tuple[str, str]:
+    """Make a virtual key of an administrator and another one, and wait until the gateway asks for one."""
+    with Registry.open(home) as registry:
+        now = datetime.now(UTC)
+        _, admin = registry.create_key(Key("", "x2", now, "x2", admin=True), "to be looked for")
+        _, other = registry.create_key(Key("", "x2", now, "x2"), "to be looked for")
+    async with asyncio.timeout(20):
+        while b" 401 " not in (await _ask(port, b"GET", "/v1/models"))[:20]:
+            await asyncio.sleep(0.02)
+    return admin, other
 
 
-def forms(secret: str) -> Iterator[bytes]:
-    """Yield a secret as it may stand somewhere: whole, cut, in base64 at each offset, quoted as in an address."""
-    plain = secret.encode()
-    yield plain
-    yield plain[:24]  # a cut that spares the end of a key has still told it
-    for offset in range(3):
-        yield base64.b64encode(b"x" * offset + plain)[4 if offset else 0 : -4]
-    if (quoted := quote(secret, safe="").encode()) != plain:
-        yield quoted
-
-
-def _look(tally: Tally, secrets: Secrets, where: str, data: bytes) -> None:
-    """Count each secret that stands in `data`."""
+def _look(tally: Tally, secrets: Secrets, where: str, data: bytes, file: str = "") -> None:
+    """Count each secret that stands in `data`, but for those that belong in that file of the home."""
     tally.count(f"bytes of {where.partition(' (')[0]}", len(data))
     for case, what in {of for form, of in secrets.items() if form in data}:
+        if file in AT_HOME.get(what, ()):
+            continue
         tally.fail(case, f"{what} in {where}", "found")
         tally.count(f"found in {where.partition(' (')[0]}")
 
 
 def _look_at_files(tally: Tally, secrets: Secrets, home: Path) -> None:
-    for path in sorted(home.rglob("*")):
-        if path.is_file() and "artifacts" not in path.parts:
+    """Look at every file; one that is put in another's place meanwhile is gone, and the last look is at all."""
+    for folder, _, names in os.walk(home):
+        for path in (Path(folder) / name for name in sorted(names)):
+            if "artifacts" in path.parts:
+                continue
             named = path.name if path.parent == home else path.parent.name
-            _look(tally, secrets, f"file {re.sub('[^a-z.]+[0-9a-z_]*', '', named)}", path.read_bytes())
+            where = f"file {re.sub('[^a-z._]+[0-9a-z_]*', '', named)}"
+            with suppress(FileNotFoundError):
+                _look(tally, secrets, where, path.read_bytes(), str(path.relative_to(home)))
 
 
-async def _plant(tally: Tally, secrets: Secrets, port: int, case: int, kind: str, secret: str) -> None:
-    """Send requests that carry a secret, to several endpoints and tasks; look at what the client is told."""
-    chance = random.Random(f"{case} requests")
+async def _plant(tally: Tally, secrets: Secrets, port: int, case: int, secret: str, key: str | None = None) -> None:
+    """Send requests that carry a secret, to several endpoints and tasks; look at what the client is told.
+
+    Once a virtual `key` is needed, it comes with them, in the header that the secret leaves free.
+    """
+    kind, chance = KINDS[case % len(KINDS)], random.Random(f"{case} requests")
     for number in range(4):
         path = PATHS[(case + number) % len(PATHS)] if kind != "path" else f"/v1/files/{secret}"
         path += f"?key={secret}&api-version=1" if kind == "query" else ""
@@ -165,6 +183,8 @@ async def _plant(tally: Tally, secrets: Secrets, port: int, case: int, kind: str
         headers = {"x-insource-task": task} if task else {}
         headers |= {"authorization": "Bearer none"} if kind not in HEADERS else {}
         headers |= _header(kind, secret) if kind in HEADERS else {}
+        if key is not None:
+            headers |= {"x-api-key": key} if "authorization" in headers else {"authorization": f"Bearer {key}"}
         _look(tally, secrets, "replies", await _ask(port, b"POST", path, body, headers))
         tally.count("requests")
 
@@ -179,7 +199,7 @@ def _header(kind: str, secret: str) -> dict[str, str]:
 
 async def _ask(port: int, method: bytes, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
     """Send one request and return every byte that comes back."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=TRUSTING)
     lines = {"host": "127.0.0.1", "connection": "close", "content-length": str(len(body)), **(headers or {})}
     told = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     writer.write(method + f" {path} HTTP/1.1\r\n{told}\r\n".encode() + body)
@@ -230,7 +250,9 @@ def _commands(home: Path, keys: dict[str, str]) -> bytes:
 
     page, told, given = home.with_name("report.html"), b"", ["--config", str(home / "insource.toml")]
     for command in (["config", "show"], ["config", "show", "--json", "-"], ["doctor", "--json", "-"], ["status"],
-                    ["report", "--html", str(page)], ["tasks"], ["explain", "--help"]):  # fmt: skip
+                    ["report", "--html", str(page)], ["tasks"], ["explain", "--help"], ["keys", "list"],
+                    ["audit", "key"], ["audit", "checkpoint"], ["audit", "show"],
+                    ["audit", "show", "--to", str(home.with_name(HANDED_OVER)), "--texts"]):  # fmt: skip
         told += CliRunner().invoke(cli, [*given, *command], env={**keys, DEBUG: "1"}).output_bytes
     return told + page.read_bytes()
 
@@ -241,9 +263,9 @@ async def _serving(
 ) -> AsyncIterator[tuple[int, Callable[[], list[int]]]]:
     """Run the loud gateway; yields its port and a way to its workers' ids."""
     file = make_home(home, url, default_upstream='"stub"')
-    settings = (
-        file.read_text().replace("[store]", 'log = "json"\n[store]').replace("[tasks", "timeout_s = 0.2\n[tasks", 1)
-    )
+    certificate, key = make_tls(home.parent)
+    gateway = f'log = "json"\ntls_cert = "{certificate}"\ntls_key = "{key}"\n[store]'
+    settings = file.read_text().replace("[store]", gateway).replace("[tasks", "timeout_s = 0.2\n[tasks", 1)
     file.write_text(settings + MORE.format(url=url))
     command = (sys.executable, "-m", "reliability.loud_gateway", str(file), *(["broken"] if broken else []))
     environment = {**os.environ, **keys, "PYTHONPATH": str(PROJECT)}
@@ -251,7 +273,7 @@ async def _serving(
         process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=log, env=environment)
         try:
             async with asyncio.timeout(60):
-                while not (found := re.search(rb"listens on http://[^\s]+:(\d+)/", out_of(home))):
+                while not (found := re.search(rb"listens on https://[^\s]+:(\d+)/", out_of(home))):
                     assert process.returncode is None, (home / "gateway.log").read_text()
                     await asyncio.sleep(0.02)
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -274,9 +296,12 @@ def judge(tally: Tally) -> list[str]:
         where = ", ".join(sorted(name.removeprefix("found in ") for name in counts if name.startswith("found in ")))
         found.append(f"secrets were found {counts['found']:,} times: {where}")
     for what in ("file gateway.log", "file spans.jsonl", "file ledger.db", "file registry.db", "metrics", "replies",
-                 "process list", "commands"):  # fmt: skip
+                 "process list", "commands", "what is handed over", "requests upstream",
+                 "file content_keys.db"):  # fmt: skip
         if not counts[f"bytes of {what}"]:
             found.append(f"nothing was looked at in {what}")
+    if any(not counts[f"planted {what}"] for what in (*AT_HOME, TLS, VIRTUAL)):
+        found.append("not every secret of insource's own was planted")
     if not counts["planted"] or counts["keys that arrived upstream"] < counts["upstream keys"]:
         found.append("not every upstream's key was in use")
     return found
@@ -287,7 +312,8 @@ def seen(tally: Tally) -> str:
     counts = tally.counts
     looked = sum(count for name, count in counts.items() if name.startswith("bytes of "))
     return (
-        f"{counts['planted'] + counts['upstream keys']:,} planted secrets, {counts['requests']:,} requests, "
+        f"{counts['planted'] + counts['upstream keys']:,} planted secrets and insource's own (virtual keys, keys of "
+        f"proofs, texts and TLS), {counts['requests']:,} requests, "
         f"{looked / 1e6:.1f} MB looked at in {sum(name.startswith('bytes of ') for name in counts)} places: "
         f"{counts['found']} hits"
     )
@@ -296,7 +322,8 @@ def seen(tally: Tally) -> str:
 PROMISE = Promise(
     id="X2",
     says="Secrets stay secret",
-    asked="200 planted secrets under mixed traffic with failures, debug on: 0 in logs, spans, ledger, registry, "
+    asked="200 planted secrets, virtual keys, private keys of proofs and TLS under mixed traffic with failures, debug "
+    "on: 0 in logs, spans, ledger, registry, "
     "errors, metrics, HTML, configuration shown, process list, run files",
     unit="planted secrets",
     full=200,

@@ -7,10 +7,9 @@ Half of the gateways have their first guards blinded, so that the egress alone m
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,86 +18,28 @@ import msgspec
 from insource.answers import learn_answers
 from insource.backends.contract import Backend
 from insource.backends.house_tier import HouseTier, TierScore, behind
-from insource.backends.upstream import Upstream
-from insource.config import Config, UpstreamConfig
 from insource.config.loading import load_bytes
 from insource.errors import ArtifactDamaged
 from insource.gateway.gateway import Gateway
 from insource.gateway.parts import Parts
 from insource.policy.breaker import Breaker
-from insource.policy.egress import Egress, Upstreams
 from insource.policy.sensitivity import HEADER, Judge
-from insource.store.ledger import Ledger
+from insource.store.ledger_reader import LedgerReader
 from insource.store.registry import Registry
-from insource.types import Answer, Calibration, Request, Sensitivity, SpecialistVersion
+from insource.types import Calibration, Request, Sensitivity, SpecialistVersion, Stage
 from reliability.enclosed import Clerk, Enclosed, Replied, enclosed
 from reliability.harness import Promise, Tally
 from reliability.load import NOON
+from reliability.noted_egress import CANARY, Doors, Noting, Seen, told_away
 from reliability.recording import Outside, Received, reply
-from reliability.ways_through import BODIES, MATRIX, OWN, TASKS, TOLD, UNREAD, WAYS, Cell
+from reliability.ways_through import BODIES, MATRIX, OWN, TASKS, TOLD, TRIALS, UNREAD, WAYS, Cell
 
-CANARY = re.compile(rb"canary-(\d+)-(marked|plain)")
 CERTIFIED = Calibration("band", 0.05, 0.95, 100, 0.5, 0.5, 50, 0, 0.04, 0.9)
 UPSTREAMS = ("main", "spare", "down", "house", "vault")
 OUTSIDE = frozenset(UPSTREAMS) - {"vault"}
 """Those that restricted text may not go to."""
 CHAT = "/v1/chat/completions"
 AROUND = "without the egress's say"
-
-
-@dataclass
-class Seen:
-    """What was let through, by upstream and canary, and which decisions were durable by then."""
-
-    passes: set[tuple[str, bytes]] = field(default_factory=set)
-    recorded: set[str] = field(default_factory=set)
-    early: list[str] = field(default_factory=list)
-
-
-class Pass(Upstream):
-    """An upstream that notes what is let through to it; whoever reaches it went through its egress."""
-
-    def __init__(self, config: UpstreamConfig, seen: Seen) -> None:
-        super().__init__(config.name, config.base_url, silence=5.0)
-        self._seen = seen
-
-    async def answer(self, request: Request) -> Answer:
-        """Note the request and its decision, and pass it on."""
-        told = request.body + request.path.encode()
-        self._seen.passes |= {(self.info.name, found[0]) for found in CANARY.finditer(told)}
-        if request.id not in self._seen.recorded and self.info.name != "house":
-            self._seen.early.append(request.id)
-        return await super().answer(request)
-
-
-class Blind(Egress):
-    """Says to everybody who asks beforehand that all may leave; its inner egress has the last word."""
-
-    def __init__(self, egress: Backend) -> None:
-        super().__init__(egress, frozenset(Sensitivity))
-
-
-class Doors(Upstreams):
-    """Upstreams whose egresses are noted; blind ones; or, broken, none: the upstream itself stands in their place."""
-
-    def __init__(self, config: Config, seen: Seen, *, blind: bool, broken: bool) -> None:
-        super().__init__(config, {name: Pass(each, seen) for name, each in config.upstreams.items()})
-        if broken:
-            bare = {name: Upstream(name, each.base_url, silence=5.0) for name, each in config.upstreams.items()}
-            self._egresses = {name: Blind(upstream) for name, upstream in bare.items()}
-        elif blind:
-            self._egresses = {name: Blind(egress) for name, egress in self._egresses.items()}
-
-
-class Noting(Ledger):
-    """A ledger that notes which decisions it has confirmed."""
-
-    seen: Seen
-
-    async def append(self, decision: Any, *arguments: Any, **options: Any) -> None:
-        """Write it, then note it."""
-        await super().append(decision, *arguments, **options)
-        self.seen.recorded.add(decision.request_id)
 
 
 async def run(cases: range, folder: Path, broken: bool) -> Tally:
@@ -120,21 +61,26 @@ async def _try(tally: Tally, home: Path, house: str, cases: Sequence[int], *, bl
         async with _serving(home, house, outside, seen, blind=blind, broken=broken) as gateway:
             _check_endpoints(tally, gateway)
             together = asyncio.Semaphore(16)
-            await asyncio.gather(*[_ask(tally, gateway, case, together) for case in cases])
-        _judge_arrivals(tally, cases, outside, seen)
+            await asyncio.gather(*[_ask(tally, gateway, case, together, seen) for case in cases])
+        arrived = {(name, found[0]) for name, one in outside.items() for found in CANARY.finditer(bytes(one.bytes))}
+        places: dict[bytes, set[str]] = defaultdict(set)
+        for name, canary in arrived:
+            places[canary].add(name)
+        _judge_arrivals(tally, cases, arrived, places, seen)
+        _judge_told(tally, home, places, seen)
+        with LedgerReader(home) as ledger:
+            tally.count("answers in shadow", sum(audit.stage is Stage.SHADOW for _, audit in ledger.audits("shadowed")))
 
 
-def _judge_arrivals(tally: Tally, cases: Sequence[int], outside: dict[str, Outside], seen: Seen) -> None:
-    """Compare what arrived, byte for byte, with what was let through."""
-    arrived = {(name, found[0]) for name, server in outside.items() for found in CANARY.finditer(bytes(server.bytes))}
+def _judge_arrivals(
+    tally: Tally, cases: Sequence[int], arrived: set[tuple[str, bytes]], places: Mapping[bytes, set[str]], seen: Seen
+) -> None:
+    """Compare what arrived, byte for byte, with what was let through; `places` are the upstreams by canary."""
     tally.count("arrivals", len(arrived))
     for name, canary in sorted(arrived - seen.passes):
         tally.fail(int(canary.split(b"-")[1]), f"{name} was reached without its egress", AROUND)
     for request_id in seen.early:
         tally.fail(-1, f"{request_id} was sent before its decision was on record", "before its record")
-    places: dict[bytes, set[str]] = {}
-    for name, canary in arrived:
-        places.setdefault(canary, set()).add(name)
     for case in cases:
         reached = places.get(b"canary-%d-marked" % case, set()) - {"vault"}
         tally.count("marked")
@@ -147,23 +93,40 @@ def _judge_arrivals(tally: Tally, cases: Sequence[int], outside: dict[str, Outsi
                 tally.fail(case, f"{MATRIX[case]}, unmarked, reached no upstream", "plain kept")
 
 
-async def _ask(tally: Tally, gateway: Enclosed, case: int, together: asyncio.Semaphore) -> None:
+def _judge_told(tally: Tally, home: Path, places: Mapping[bytes, set[str]], seen: Seen) -> None:
+    """Compare what arrived with what an auditor who asks about each request is told of where it went."""
+    for told in told_away(home):
+        canary = seen.asked.get(told.request_id, b"")
+        arrived = places.get(canary, set())
+        tally.count("told of", bool(canary))
+        tally.count("told of and arrived", bool(arrived))
+        if canary and not told.fits(arrived, {"down"}):
+            case = int(canary.split(b"-")[1])
+            tally.fail(case, f"{MATRIX[case]} reached {sorted(arrived)}, and {told} is told", "told otherwise")
+
+
+async def _ask(tally: Tally, gateway: Enclosed, case: int, together: asyncio.Semaphore, seen: Seen) -> None:
     cell = MATRIX[case]
     for marked in (True, False) if cell.marked != "policy" else (True,):
         async with together:
-            replied = await _send(gateway, case, cell, marked)
+            replied = await _send(gateway, case, cell, marked, seen)
         served_by = replied.headers.get("x-insource-served-by", "none")
         kept = replied.status == 403 and any(code in replied.body for code in (b"kept_local", b"awaiting_review"))
         here = replied.status == 200 and served_by not in OUTSIDE
         if not marked and cell.path == CHAT and replied.headers.get("x-insource-reason") != WAYS[cell.way].reason:
             tally.fail(case, f"{cell}, unmarked, went another way: {replied.headers}", "another way")
+        if not marked and cell.path == CHAT and WAYS[cell.way].task in TRIALS:
+            task, version = WAYS[cell.way].task, replied.headers.get("x-insource-version")
+            tally.count(f"asked of the {task}")
+            if version != ("2" if task == "canaried" else "1"):
+                tally.fail(case, f"{cell}, unmarked, was decided by version {version}", "another way")
         if marked:
             tally.count("kept" if kept else "answered here", kept or here)
             if not (kept or here):
                 tally.fail(case, f"{cell} got {replied.status} from {served_by}", "answered wrongly")
 
 
-async def _send(gateway: Enclosed, case: int, cell: Cell, marked: bool) -> Replied:
+async def _send(gateway: Enclosed, case: int, cell: Cell, marked: bool, seen: Seen) -> Replied:
     canary = f"canary-{case}-{'marked' if marked else 'plain'}"
     task, how = WAYS[cell.way].task, WAYS[cell.way].text
     if task is not None and marked and cell.marked.startswith("task"):
@@ -183,7 +146,9 @@ async def _send(gateway: Enclosed, case: int, cell: Cell, marked: bool) -> Repli
     elif cell.method != "GET":
         body = text.encode()
     query = msgspec.json.encode(text).decode().strip('"').replace(" ", "%20") if not body else "note=1"
-    return await gateway.ask(f"{cell.path}?{query}", body, headers, cell.method)
+    replied = await gateway.ask(f"{cell.path}?{query}", body, headers, cell.method)
+    seen.asked[replied.headers.get("x-insource-request-id", "")] = canary.encode()
+    return replied
 
 
 def _check_endpoints(tally: Tally, gateway: Enclosed) -> None:
@@ -250,6 +215,12 @@ def _register(registry: Registry, task: str, name: str) -> None:
     calibration = None if task == "open" else CERTIFIED
     version = registry.register(name, "linear", "d" * 64, calibration, {}, NOON)
     registry.promote(name, version.version, "x5", "tried", NOON)
+    if task in TRIALS:
+        stage, share = TRIALS[task]
+        second = registry.register(name, "linear", "f" * 64, CERTIFIED, {}, NOON)
+        registry.move(
+            name, second.version, expected=second.stage, to=stage, share=share, who="x5", why="tried", now=NOON
+        )
     if task == "tiered":
         tier = registry.register(f"{name}/house", "house", "e" * 64, CERTIFIED, {"behind": behind([version])}, NOON)
         registry.promote(tier.task, tier.version, "x5", "tried", NOON)
@@ -283,12 +254,15 @@ def judge(tally: Tally) -> list[str]:
         ("before its record", "requests went up before their decision was on record"),
         ("answered wrongly", "marked requests got another answer than a refusal or one made here"),
         ("plain kept", "unmarked requests reached no upstream"),
+        ("told otherwise", "requests of which an auditor is told otherwise than what arrived"),
         ("another way", "unmarked requests did not take the way that they were to try"),
         ("endpoints without a case", "endpoints have no case"),
     ):
         if counts[what]:
             found.append(f"{counts[what]:,} {told}")
-    if not counts["marked"] or not counts["plain arrived"]:
+    if counts["asked of the shadowed"] and not counts["answers in shadow"]:
+        found.append("no version answered in shadow")
+    if not counts["marked"] or not counts["plain arrived"] or not counts["told of and arrived"]:
         found.append("nothing was tried")
     return found
 
@@ -300,15 +274,16 @@ def seen(tally: Tally) -> str:
         f"{counts['marked'] - counts['left']:,} of {counts['marked']:,} marked requests blocked ({counts['kept']:,} "
         f"refused, {counts['answered here']:,} answered here or by the upstream named for them); "
         f"{counts['plain arrived']:,} of {counts['plain']:,} unmarked ones arrived; "
-        f"{counts[AROUND]} of {counts['arrivals']:,} arrivals without the egress's say"
+        f"{counts[AROUND]} of {counts['arrivals']:,} arrivals without the egress's say; of {counts['told of']:,} "
+        f"requests an auditor is told where they went, {counts['told otherwise']} of them otherwise than what arrived"
     )
 
 
 PROMISE = Promise(
     id="X5",
     says="Guards run on every path",
-    asked="every endpoint x stream/plain x direct, audit, fallback, tier: the planted restricted marker is blocked in "
-    "100 %; a response without the egress's say is impossible",
+    asked="every endpoint x stream/plain x direct, audit, shadow, canary, bought label, fallback, tier: the planted "
+    "restricted marker is blocked in 100 %; a response without the egress's say is impossible",
     unit="cells of the matrix, each asked marked and unmarked",
     full=len(MATRIX),
     sample=300,
@@ -318,6 +293,7 @@ PROMISE = Promise(
     run=run,
     judge=judge,
     seen=seen,
-    open="shadow, batches of our own and the detection of personal data do not exist yet; the door for detection is "
-    "tried with a check by script",
+    open="batches of our own and the detection of personal data do not exist yet; the door for detection is tried with "
+    "a check by script; a tier is exempt from being asked after its decision is on record, since it is asked while it "
+    "is decided, and an auditor is told of the last one only",
 )

@@ -49,10 +49,10 @@ MEMORY, ROOM = Path("/dev/shm"), 2**31
 
 
 def pytest_configure(config):
-    """Keep what the default suite writes in memory, where the machine has room: it is no test of a disk.
+    """Keep what a run with `-m "not slow"` writes in memory, where the machine has room: it is no test of a disk.
 
-    What a power cut or a failing disk does is simulated (`reliability.disk`), so no test hangs on a real sync; the
-    whole suite (`scripts/test --all`) is on the disk.
+    `scripts/test` is such a run. What a power cut or a failing disk does is simulated (`reliability.disk`), so no test
+    needs a real sync; every other run, such as `scripts/test --all`, writes to the disk, and so does `scripts/soak`.
     """
     room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM
     if room and config.option.markexpr == "not slow":

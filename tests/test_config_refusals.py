@@ -85,6 +85,27 @@ REFUSED = [
     ("[tasks.a]\naudit_rate = 1.01", "audit_rate is 1.01", "at least 0 and at most 1"),
     ("[tasks.a]\naudit_rate = inf", "audit_rate is Infinity", "a number"),
     ("[tasks.a]\ncontent = 'all'", "content is 'all'", "one of 'digest', 'full'"),
+    ("[tasks.a]\nretention_days = 0", "tasks.a.retention_days is 0", "a whole number from 1 to 36,500"),
+    (
+        "[tasks.a]\ncontent = 'none'\nwhen_kept = 'review'",
+        ":3: tasks.a.when_kept is 'review', which keeps a request's text",
+        "'refuse' or 'best' was expected, as tasks.a.content is 'none'",
+    ),
+    (
+        "[tasks.a]\nretention_days = 7\ncontent = 'none'",
+        ":2: tasks.a.retention_days is 7; none was expected, as tasks.a.content is 'none'",
+        "Remove it",
+    ),
+    (
+        "[tasks.a]\nlabels_per_day = 5",
+        ":2: tasks.a.labels_per_day is 5, and tasks.a.content is 'digest'; 'full' was expected",
+        "Set content to 'full'",
+    ),
+    (
+        "[tasks.a]\nlabels_per_day = 5\ncontent = 'none'",
+        "tasks.a.content is 'none'; 'full' was expected",
+        "Set content",
+    ),
     ("[tasks.a]\nmessages = 'last'", "messages is 'last'", "'last_user'"),
     ("[tasks.a.guard]\nx = 1.0", ":2: tasks.a.guard.x is 1.0", "above 0 and below 1"),
     ("[tasks.a.guard]\nx = 0", "guard.x is 0", "above 0 and below 1"),

@@ -390,3 +390,39 @@ def test_written_texts_and_answers_come_back_exactly(tmp_path, rows, zipped):
     write(path, [{"text": text, "answer": answer} for text, answer in rows])
     found = [(e.request.messages[0].content, e.answer) for e in read(path).examples]
     assert found == [(text, answer if answer and not answer.isspace() else None) for text, answer in rows]
+
+
+@pytest.mark.parametrize(
+    ("line", "subject"),
+    [
+        ({"text": "hello", "answer": "a", "subject": "ada"}, "ada"),
+        ({"text": "hello", "answer": "a", "user": "bob"}, "bob"),
+        ({"text": "hello", "answer": "a", "user": "bob", "subject": "ada"}, "ada"),
+        ({"text": "hello", "answer": "a", "headers": {"X-Insource-Subject": "eve"}}, "eve"),
+        (
+            {"request": {"messages": [{"role": "user", "content": "hi"}], "safety_identifier": "s"}, "response": "a"},
+            "s",
+        ),
+        (
+            {
+                "request": {"messages": [{"role": "user", "content": "hi"}], "metadata": {"user_id": "m"}},
+                "response": "a",
+            },
+            "m",
+        ),
+        ({"text": "hello", "answer": "a", "user": ""}, None),
+        ({"text": "hello", "answer": "a"}, None),
+    ],
+)
+def test_a_line_says_whom_it_is_about(tmp_path, line, subject):
+    file = tmp_path / "lines.jsonl"
+    file.write_text(json.dumps(line) + "\n")
+    (example,) = read(file).examples
+    assert example.request.subject == subject
+
+
+def test_a_subject_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "lines.jsonl"
+    file.write_text(json.dumps({"text": "hello", "answer": "a", "subject": 5}) + "\n")
+    with pytest.raises(TrafficError, match="'subject' is a number; text was expected"):
+        read(file)

@@ -20,13 +20,14 @@ from itertools import cycle
 import uvloop
 
 STAMP = re.compile(rb'"content":"(\d+)"')
+KEY = "sk-bench"
 REASON = re.compile(rb"x-insource-reason: (\w+)", re.IGNORECASE)
 
 
-def request(body: bytes) -> bytes:
-    """Return a body as the bytes of a POST."""
+def request(body: bytes, key: str = KEY) -> bytes:
+    """Return a body as the bytes of a POST with a key."""
     head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-    head += f"authorization: Bearer sk-bench\r\naccept: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head += f"authorization: Bearer {key}\r\naccept: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -75,9 +76,9 @@ async def connect(port: int, done: Callable[[Client, float, bytes], None]) -> Cl
     return client
 
 
-async def closed(port: int, connections: int, seconds: float, bodies: list[bytes]) -> dict[str, object]:
+async def closed(port: int, connections: int, seconds: float, requests: list[bytes]) -> dict[str, object]:
     """Keep `connections` busy for `seconds`, after a warm-up of a fifth of that."""
-    turn, counts, times = cycle([request(body) for body in bodies]), Counter[str](), list[float]()
+    turn, counts, times = cycle(requests), Counter[str](), list[float]()
     ends = asyncio.Event()
 
     def done(client: Client, took: float, head: bytes) -> None:
@@ -88,9 +89,10 @@ async def closed(port: int, connections: int, seconds: float, bodies: list[bytes
         if not ends.is_set():
             client.send(next(turn))
 
-    clients = [await connect(port, done) for _ in range(connections)]
-    for client in clients:
-        client.send(next(turn))
+    clients = []
+    for _ in range(connections):  # busy at once: of idle workers one would take nearly all connections
+        clients.append(await connect(port, done))
+        clients[-1].send(next(turn))
     await asyncio.sleep(seconds / 5)
     counts.clear()
     times.clear()
@@ -102,9 +104,9 @@ async def closed(port: int, connections: int, seconds: float, bodies: list[bytes
     return {"rate": len(measured) / took, **quantiles(measured), "counts": seen, "lost": lost}
 
 
-async def open_loop(port: int, rate: float, seconds: float, bodies: list[bytes]) -> dict[str, object]:
+async def open_loop(port: int, rate: float, seconds: float, requests: list[bytes]) -> dict[str, object]:
     """Send `rate` requests a second, each on time, on whichever connection is free."""
-    turn, free, times = cycle([request(body) for body in bodies]), list[Client](), list[float]()
+    turn, free, times = cycle(requests), list[Client](), list[float]()
     counts = Counter[str]()
 
     def done(client: Client, took: float, head: bytes) -> None:
@@ -125,7 +127,7 @@ async def open_loop(port: int, rate: float, seconds: float, bodies: list[bytes])
     return {"rate": rate, **quantiles(sorted(warm)), "counts": dict(counts), "sent": int(rate * seconds)}
 
 
-async def streams(port: int, count: int, bodies: list[bytes]) -> dict[str, object]:
+async def streams(port: int, count: int, requests: list[bytes]) -> dict[str, object]:
     """Open `count` streams within a second; return how late events came, and how long the first one took."""
     late, first, ended = list[float](), list[float](), list[bool]()
     loop = asyncio.get_running_loop()
@@ -133,7 +135,7 @@ async def streams(port: int, count: int, bodies: list[bytes]) -> dict[str, objec
     class Stream(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.began, self.seen = time.perf_counter(), False
-            transport.write(request(bodies[0]))  # type: ignore[attr-defined]
+            transport.write(requests[0])  # type: ignore[attr-defined]
 
         def data_received(self, data: bytes) -> None:
             now = time.monotonic_ns()
@@ -170,12 +172,12 @@ def quantiles(values: list[float]) -> dict[str, float]:
 async def run(options: argparse.Namespace) -> dict[str, object]:
     """Run what was asked for."""
     with open(options.bodies, "rb") as lines:
-        bodies = lines.read().splitlines()
+        requests = [request(body, options.key) for body in lines.read().splitlines()]
     if options.kind == "closed":
-        return await closed(options.port, int(options.amount), options.seconds, bodies)
+        return await closed(options.port, int(options.amount), options.seconds, requests)
     if options.kind == "open":
-        return await open_loop(options.port, options.amount, options.seconds, bodies)
-    return await streams(options.port, int(options.amount), bodies)
+        return await open_loop(options.port, options.amount, options.seconds, requests)
+    return await streams(options.port, int(options.amount), requests)
 
 
 if __name__ == "__main__":
@@ -185,4 +187,5 @@ if __name__ == "__main__":
     parser.add_argument("amount", type=float)
     parser.add_argument("seconds", type=float, nargs="?", default=5.0)
     parser.add_argument("--bodies", required=True)
+    parser.add_argument("--key", default=KEY)
     sys.stdout.write(json.dumps(uvloop.run(run(parser.parse_args()))) + "\n")

@@ -145,25 +145,33 @@ def ledger_schema() -> str:
         HEADS,
         KEY,
         LEDGER_TABLES,
+        SEALED_CONTENTS,
+        SEALED_INSTEAD,
         TIER_AND_SENSITIVITY,
     )
 
-    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK, DRIFT, KEY, HEADS)
+    return _sql(LEDGER_TABLES, TIER_AND_SENSITIVITY, EVIDENCE_AND_FEEDBACK, DRIFT, KEY, HEADS, SEALED_CONTENTS,
+                SEALED_INSTEAD)  # fmt: skip
 
 
 def registry_schema() -> str:
     """Return the registry's tables."""
+    from insource.store.registry_row_digests import ROW_DIGESTS, ROW_DIGESTS_STAY
     from insource.store.registry_schema import (
         DOUBTS,
+        KEYS,
         OUTBOX,
         PURCHASES,
         RECERTIFICATIONS,
         REGISTRY_TABLES,
         REVIEW_TABLES,
+        SEALED_INSTEAD,
+        SEALED_REVIEWS,
         STAGES,
     )
 
-    return _sql(REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX, DOUBTS, PURCHASES, RECERTIFICATIONS)
+    first = (REGISTRY_TABLES, REVIEW_TABLES, STAGES, OUTBOX, DOUBTS, PURCHASES, RECERTIFICATIONS, KEYS)
+    return _sql(*first, ROW_DIGESTS, ROW_DIGESTS_STAY, SEALED_REVIEWS, SEALED_INSTEAD)
 
 
 def _sql(*steps: str) -> str:

@@ -26,7 +26,8 @@ class Reply:
     """What a reply said: the first choice's text and the tokens, None where unknown, and then why in `detail`.
 
     A text that a limit on tokens cut off is given with a `detail` that says so. `pieces` is, of a stream that ended
-    early, how many pieces of text had come; its tokens are unknown where some came after they were last counted.
+    early, how many pieces of text had come; its tokens are unknown where something came after they were last counted.
+    `whole` says that it did not end early: else more may have been generated than its tokens say.
     """
 
     status: int
@@ -34,6 +35,7 @@ class Reply:
     usage: Usage | None = None
     detail: str | None = None
     pieces: int = 0
+    whole: bool = True
 
 
 class ReplyReader:
@@ -195,8 +197,8 @@ def _told_stream(status: int, said: Said, odd: bool) -> Reply:
         why = "the stream ended early"
     else:
         return _told(status, said)
-    usage = said.usage() if said.counted == said.pieces else None
-    return Reply(status, usage=usage, detail=why, pieces=said.pieces)
+    usage = None if said.stale else said.usage()
+    return Reply(status, usage=usage, detail=why, pieces=said.pieces, whole=False)
 
 
 def _told(status: int, said: Said) -> Reply:

@@ -21,18 +21,18 @@ CUT = ("length", "max_tokens", "max_output_tokens")
 class Said:
     """What a reply has said so far; `text` is UTF-8, `spoke` says whether it held any, `ended` whether it is whole.
 
-    `pieces` counts the texts that were not empty, `counted` how many of them had come when the tokens were last told.
+    `pieces` counts the texts that were not empty; `stale` says that something generated, text or not, has come since
+    the tokens were last told.
     """
 
     text: bytearray = field(default_factory=bytearray)
     spoke: bool = False
-    prompt: int | None = None
-    completion: int | None = None
+    told: _Usage = field(default_factory=lambda: _Usage())
     ended: bool = False
     cut: bool = False
     failed: bool = False
     pieces: int = 0
-    counted: int = 0
+    stale: bool = False
 
     def say(self, text: Any) -> None:
         """Add a piece of text; what is none is left out."""
@@ -40,27 +40,45 @@ class Said:
             self.text += text.encode()
             self.spoke = True
             self.pieces += text != ""
+            self.stale = self.stale or text != ""
 
     def count(self, usage: _Usage | None) -> None:
         """Take the token counts that are given; later ones replace earlier ones."""
         if usage is None:
             return
-        prompt = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
-        completion = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-        self.prompt = prompt if prompt is not None else self.prompt
-        if completion is not None:
-            self.completion, self.counted = completion, self.pieces
+        for name in _Usage.__struct_fields__:
+            if (tokens := getattr(usage, name)) is not None:
+                setattr(self.told, name, tokens)
+        if usage.completion is not None:
+            self.stale = False
 
     def usage(self) -> Usage | None:
         """Return the tokens; None where they are unknown or no sensible numbers."""
-        return usage_of(self.prompt, self.completion)
+        return usage_of(self.told.prompt, self.told.completion)
 
 
 class _Usage(msgspec.Struct):
+    """OpenAI's `prompt_tokens` and `input_tokens` hold those of the cache; Anthropic's come beside `input_tokens`."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+    @property
+    def prompt(self) -> int | None:
+        """All tokens of the prompt, cached or not; -1 where one of the counts is below 0."""
+        if self.prompt_tokens is not None or self.input_tokens is None:
+            return self.prompt_tokens
+        counts = (self.input_tokens, self.cache_creation_input_tokens or 0, self.cache_read_input_tokens or 0)
+        return sum(counts) if min(counts) >= 0 else -1
+
+    @property
+    def completion(self) -> int | None:
+        """The tokens of the reply."""
+        return self.completion_tokens if self.completion_tokens is not None else self.output_tokens
 
 
 class _Message(msgspec.Struct):
@@ -154,6 +172,7 @@ def take_chunk(said: Said, data: bytes | bytearray) -> None:
         said.ended = True
         return
     body = _completion(data)
+    said.stale = said.stale or bool(body.choices)
     for choice in body.choices:
         if choice.finish_reason is not None:
             said.ended = True
@@ -206,8 +225,12 @@ def take_message_event(said: Said, data: bytes | bytearray) -> None:
     """Take an event of Anthropic's message; its counts of tokens are running totals."""
     event = _anthropic_event(data)
     said.count(event.usage)
-    if event.type == "content_block_delta" and event.delta is not None and event.delta.type == "text_delta":
-        said.say(event.delta.text)
+    if event.type == "content_block_delta":
+        said.stale = True  # thinking and a tool's input are generated as well
+        if event.delta is not None and event.delta.type == "text_delta":
+            said.say(event.delta.text)
+    elif event.type == "content_block_start":
+        said.stale = True
     elif event.type == "message_start" and event.message is not None:
         _whole_message(said, event.message)
     elif event.type == "message_delta" and event.delta is not None:

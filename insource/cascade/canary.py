@@ -16,9 +16,6 @@ from insource.cascade.choice import NOT_TOSSED, Choice, Chooser, Toss
 from insource.inputs import text_of
 from insource.types import Answer, Request
 
-SUBJECT_HEADER = "x-insource-subject"
-SUBJECT_FIELDS = ("user", "safety_identifier", "prompt_cache_key")
-
 Key = Callable[[Request], str]
 """Says whose request it is; requests with one key are decided by one version."""
 
@@ -103,23 +100,16 @@ def place(salt: str, key: str) -> float:
 
 
 def subject_key(messages: str) -> Key:
-    """Return the key of a task that sees these messages: who the request is for, as far as it says so, else its text.
+    """Return the key of a task that sees these messages: the request's subject, as far as it names one, else its text.
 
-    That is the header x-insource-subject, the fields `user`, `safety_identifier` or `prompt_cache_key`, or
-    `metadata.user_id`; then the text that the specialist sees, and the request's id where there is none.
+    Of a request that names no subject, it is `prompt_cache_key`; then the text that the specialist sees, and the
+    request's id where there is none.
     """
 
     def key(request: Request) -> str:
-        named = request.headers.get(SUBJECT_HEADER)
-        if named:
+        named = request.subject or request.fields.get("prompt_cache_key")
+        if isinstance(named, str) and named:
             return f"subject:{named}"
-        for field in SUBJECT_FIELDS:
-            value = request.fields.get(field)
-            if isinstance(value, str) and value:
-                return f"subject:{value}"
-        metadata = request.fields.get("metadata")
-        if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str) and metadata["user_id"]:
-            return f"subject:{metadata['user_id']}"
         text = text_of(request, messages)
         return f"id:{request.id}" if text is None else f"text:{text}"
 

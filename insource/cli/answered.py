@@ -1,6 +1,6 @@
-"""What becomes of an answer that a person gave at the command line: into the ledger now, or by the running gateway.
+"""What becomes of an answer or an act of the command line: into the ledger now, or by the running gateway.
 
-It knows that the ledger takes one writer. The answer is durable in the registry before anything here is called.
+It knows that the ledger takes one writer. What is handed over is durable in the registry before this is called.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ def hand_over(config: Config, registry: Registry) -> str | None:
 
     Where a gateway writes the ledger, it takes them over. Without a ledger they wait for one.
     """
-    from insource.store.delivery import deliver
+    from insource.store.delivery import deliver, deliver_acts
     from insource.store.ledger import FILE, Ledger
 
-    if not registry.outgoing_feedback() or not (config.home / FILE).is_file():
+    waits = registry.outgoing_feedback() or registry.outgoing_acts()
+    if not waits or not (config.home / FILE).is_file():
         return None
     days, witness = config.store.retention_days, config.store.witness
     try:
         with Ledger.open(config.home, clock=lambda: datetime.now(UTC), retention_days=days, witness=witness) as ledger:
             deliver(registry, config.home, ledger.feedback_now)
+            deliver_acts(registry, config.home, ledger.act_now)
     except StoreBusy:
         return "The running gateway writes the ledger and takes it over."
     except StoreError as error:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import click
 
+from insource.cli.audit_erase import erase
 from insource.cli.audit_export import export, prove
 from insource.cli.audit_key import checkpoint, key, verifier
 from insource.cli.audit_reconcile import reconcile
+from insource.cli.audit_show import show
 from insource.cli.audit_verify import verify
 
 
@@ -18,5 +20,5 @@ def command() -> None:
     """Check the ledger from its bytes, and prove to others what it says."""
 
 
-for each in (verify, prove, export, checkpoint, key, verifier, reconcile):
+for each in (verify, show, prove, export, checkpoint, key, verifier, reconcile, erase):
     command.add_command(each)

@@ -54,7 +54,7 @@ def export(ctx: click.Context, since: str | None, until: str | None, out: Path, 
     from insource.store.proof.proving import Prover
     from insource.store.sync import replacing
 
-    first, behind = _moment(since), _moment(until)
+    first, behind = moment_of(since), moment_of(until)
     with Bars() as bars, Prover(configuration(ctx).home) as prover:
         span = prover.span(first, behind)
         with replacing(out.absolute()) as file:
@@ -65,7 +65,8 @@ def export(ctx: click.Context, since: str | None, until: str | None, out: Path, 
                f"`python verify_ledger.py {out}` checks it.")  # fmt: skip
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment_of(text: str | None) -> datetime | None:
+    """Return the time that an option names, None where it is not given. Raises UserError."""
     from datetime import UTC, datetime
 
     from insource.cli.report import parse_since

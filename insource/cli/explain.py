@@ -74,8 +74,8 @@ def _recorded(config: Config, request_id: str) -> dict[str, Any]:
     kept = row.content.text if row.content is not None else None
     if not kept:
         found["note"] = (
-            'The text was not kept (content = "digest" in the task\'s settings), so what decided cannot be shown; '
-            "give it again with --text."
+            'The text is not kept (the task\'s content is not "full", its retention is over, or it was erased), so '
+            "what decided cannot be shown; give it again with --text."
         )
         return found
     return {**found, **_decided(config, f"{decision.task}@{decision.version}", kept, recorded=True)}
@@ -195,7 +195,7 @@ def _seen(specialist: Specialist, text: str) -> str:
 def _evidence(
     config: Config, version: SpecialistVersion, specialist: Specialist, evidence: Any
 ) -> list[dict[str, Any]]:
-    from insource.training.snapshot import read_snapshot
+    from insource.store.snapshots import read_snapshot
 
     rows = read_snapshot(config.home, str(version.lineage.get("snapshot", "")))
     answers = specialist.answers
@@ -203,9 +203,8 @@ def _evidence(
     for each in evidence:
         text = each.text
         if each.row is not None:
-            text = (
-                rows[each.row][0] if rows and each.row < len(rows) else "(the training snapshot is not kept any more)"
-            )
+            row = rows[each.row] if rows and each.row < len(rows) else None
+            text = row.text if row is not None else "(this row of the training snapshot is not kept any more)"
         answer = None if each.answer is None else answers.display(answers.answers[each.answer])
         told.append({"kind": each.kind, "text": text, "weight": each.weight, "answer": answer})
     return told

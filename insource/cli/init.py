@@ -37,7 +37,8 @@ base_url = "https://api.openai.com/v1"
 # target_risk = 0.05          # the promise: at most this share of accepted answers differs from the reference
 # confidence_level = 0.95     # ... at this confidence level
 # audit_rate = 0.05           # share of requests that also get the reference, to keep measuring
-# content = "digest"          # "full" keeps the text for the retention time, needed to learn from this traffic
+# content = "digest"          # "full" keeps the text, needed to learn from this traffic; "none" not even a digest
+# retention_days = 30         # ... for so long; else store.retention_days
 #
 # [tasks.example.match]       # `model = "task:example"` always matches; these do as well
 # system_prompt = "Sort the ticket into one of: billing, shipping, other."

@@ -51,13 +51,13 @@ def create(ctx: click.Context, /, why: str | None, who: str | None, json_path: s
     """Make a key for NAME and show it, once: only its digest is kept."""
     from insource.cli.promote import user_name
     from insource.gateway.key_wishes import to_data, wish
+    from insource.gateway.stack import tasks_here
 
     config, now = configuration(ctx), datetime.now(UTC)
     fields = {name: (list(value) or None) if isinstance(value, tuple) else value for name, value in told.items()}
     with open_registry(config) as registry:
-        tasks = {*config.tasks, *(name for name in registry.tasks() if "/" not in name)}
-        wanted = wish(fields, who=who or user_name(), now=now, tasks=tasks,
-                      upstreams=config.upstreams)  # fmt: skip
+        tasks = tasks_here(config.tasks, registry.tasks())
+        wanted = wish(fields, who=who or user_name(), now=now, tasks=tasks, upstreams=config.upstreams)
         first = not registry.keys()
         made, secret = registry.create_key(wanted, why or "no reason given")
     data = {**to_data(made, {}, now), "key": secret}

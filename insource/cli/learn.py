@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--new-answers", is_flag=True, help="Learn answers, too, that the last version does not know.")
 @click.option("--family", default="auto", metavar="NAME",
               help="linear, static, two-tier, encoder-frozen or auto [auto].")  # fmt: skip
-@click.option("--balance", type=float, default=0.0, metavar="SHARE",
-              help="Make rare answers likelier: 0 not at all, 1 as if all were as frequent [0].")  # fmt: skip
+@click.option("--balance", type=float, metavar="SHARE",
+              help="Make rare answers likelier: 0 not at all, 1 as if all were as frequent "
+                   "[the last version's, or 0].")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits and folds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use [all but one].")
 @json_option
@@ -57,7 +58,7 @@ def command(
     anyway: bool,
     new_answers: bool,
     family: str,
-    balance: float,
+    balance: float | None,
     seed: int,
     threads: int | None,
     json_path: str | None,
@@ -65,7 +66,7 @@ def command(
     """Train a candidate of TASK (or of every task that keeps its texts) from the references since its last version.
 
     Gold counts above the upstream's answers; a specialist's own accepted answers are never learned. The candidate is
-    moved on by the steward, or by `insource promote`. Needs content = "full".
+    moved on by the steward, or by `insource promote`. Its base model is the last version's. Needs content = "full".
     """
     from insource.training.recipe import Recipe
 
@@ -78,12 +79,13 @@ def command(
     config = configuration(ctx)
     used = give_way(threads)
     click.echo(f"learning on {used} of {os.cpu_count() or 1} cores, at low priority", err=True)
-    recipe = Recipe(family, seed=seed, balance=balance)
+    recipe = Recipe(family, seed=seed, balance=balance or 0.0)
     recipe.check()
+    same = ("base",) if balance is not None else ("base", "balance")
     while watch:
-        follow(lambda: learn_all(config, task, recipe))
+        follow(lambda: learn_all(config, task, recipe, same=same))
         time.sleep(seconds)
-    found = learn_all(config, task, recipe, anyway=anyway, new_answers=new_answers)
+    found = learn_all(config, task, recipe, anyway=anyway, new_answers=new_answers, same=same)
     emit({"tasks": {name: _data(each) for name, each in found.items()}}, json_path, lambda shown: _show(shown, found))
     refused = next((each for each in found.values() if isinstance(each, InsourceError)), None)
     if refused is not None:
@@ -103,9 +105,10 @@ def follow(learn: Callable[[], Mapping[str, Found]]) -> None:
 
 
 def learn_all(
-    config: Config, only: str | None, recipe: Recipe, *, anyway: bool = False, new_answers: bool = False
-) -> dict[str, Found]:
-    """Learn each task (or one); what one refuses does not keep the others from learning.
+    config: Config, only: str | None, recipe: Recipe, *, anyway: bool = False, new_answers: bool = False,
+    same: Sequence[str] = (),
+) -> dict[str, Found]:  # fmt: skip
+    """Learn each task (or one), `same` as for `School.learn`; what one refuses does not keep the others from learning.
 
     Raises UserError where there is none to learn, or no ledger yet.
     """
@@ -118,7 +121,7 @@ def learn_all(
                         now=lambda: datetime.now(UTC))  # fmt: skip
         for task in _chosen(tasks_of(config, registry), only):
             try:
-                found[task.name] = school.learn(task, recipe, anyway=anyway, new_answers=new_answers)
+                found[task.name] = school.learn(task, recipe, anyway=anyway, new_answers=new_answers, same=same)
             except InsourceError as error:
                 found[task.name] = error
     return found

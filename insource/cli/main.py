@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "explain": ("insource.cli.explain", "Say what decided a request or a text, step by step."),
     "report": ("insource.cli.report", "Sum up quality, coverage, risk and savings."),
     "audit": ("insource.cli.audit", "Check the ledger, and prove what it says."),
+    "backup": ("insource.cli.backup", "Copy a home, checked, beside a running gateway."),
     "export": ("insource.cli.export", "Write a version to a folder that runs by itself."),
     "serve-scripted": ("insource.cli.serve_scripted", "Play back a traffic file as an upstream."),
     "config": ("insource.cli.config", "Show every setting and where it was set."),

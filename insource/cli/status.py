@@ -170,6 +170,8 @@ def _proofs(config: Config) -> dict[str, Any]:
 
 
 def _task_data(config: Config, task: TaskFigures) -> dict[str, Any]:
+    from insource.config.keeping import keeping
+
     configured = config.tasks.get(task.name)
     newest = task.active or (task.versions[-1] if task.versions else None)
     return {
@@ -189,6 +191,7 @@ def _task_data(config: Config, task: TaskFigures) -> dict[str, Any]:
         "cost": task.cost,
         "cost_saved": task.cost_saved,
         "cautions": [caution.text for caution in task.cautions],
+        "keeping": asdict(keeping(config, task.name)),
     }
 
 
@@ -196,6 +199,8 @@ def drawn(config: Config, state: GatewayState, stored: Stored) -> Group:
     """Return the tables and the remarks below them."""
     from rich.console import Group
     from rich.text import Text
+
+    from insource.config.keeping import task_lines
 
     data = to_data(config, state, stored)
     parts: list[Any] = [table(f"Gateway {state.url}", ("", ""), _gateway_rows(data, state, stored))]
@@ -211,6 +216,7 @@ def drawn(config: Config, state: GatewayState, stored: Stored) -> Group:
         parts.append(Text(printable(f"! the ledger's proofs are NOT signed: {refusal}")))
     if stored.rollout is not None:
         parts += [Text(line) for line in _rollout(stored)]
+    parts += [Text(printable(line)) for line in task_lines(config, [row["task"] for row in data["tasks"]])]
     parts += [Text(printable(f"! {row['task']}: {caution}")) for row in data["tasks"] for caution in row["cautions"]]
     return Group(*parts)
 

@@ -9,18 +9,18 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 
-PERIODS = ("day", "month", "total")
+RATE = r"([1-9][0-9]{0,8})/(s|min|h)"
+RATE_EXPECTED = "a number of requests for each s, min or h, such as 60/min"
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3_600.0}
 _SPANS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_RATE = re.compile(r"([1-9][0-9]{0,8})/(s|min|h)")
-_MONEY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([A-Z]{3})?/(day|month|total)")
-_TOKENS = re.compile(r"([1-9][0-9]{0,14})/(day|month|total)")
-_SPAN = re.compile(r"([1-9][0-9]{0,5})(min|h|d|w)")
+_MONEY = r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([A-Z]{3})?/(day|month|total)"
+_TOKENS = r"([1-9][0-9]{0,14})/(day|month|total)"
+_SPAN = r"([1-9][0-9]{0,5})(min|h|d|w)"
 
 
 def parse_rate(text: str) -> tuple[int, float]:
     """Return how many requests in how many seconds: "60/min" is (60, 60.0)."""
-    number, per = _whole(_RATE, text).groups()
+    number, per = _whole(RATE, text).groups()
     return int(number), _SECONDS[per]
 
 
@@ -42,8 +42,8 @@ def parse_span(text: str) -> timedelta:
     return timedelta(**{_SPANS[unit]: int(number)})
 
 
-def _whole(pattern: re.Pattern[str], text: str) -> re.Match[str]:
-    found = pattern.fullmatch(text)
+def _whole(pattern: str, text: str) -> re.Match[str]:
+    found = re.fullmatch(pattern, text)
     if found is None:
         raise ValueError(text)
     return found

@@ -22,7 +22,7 @@ from insource.config.models import (
 from insource.config.naming import DEFAULT_UPSTREAM as _DEFAULT_UPSTREAM
 from insource.config.naming import check_embeddings, check_upstreams
 from insource.config.settings import SETTINGS
-from insource.config.tasks import check_matches, task_of
+from insource.config.tasks import check_content, check_matches, task_of
 from insource.errors import ConfigError
 
 Keys = tuple[str, ...]
@@ -54,6 +54,7 @@ def build(values: Mapping[Keys, Found], file: Path | None) -> Config:
     policy = _policy(taken.section(("policy",), ("policy",)))
     check_upstreams(gateway["default_upstreams"], tasks, upstreams, policy, taken.origins)
     check_embeddings(embeddings, taken.origins)
+    check_content(tasks, taken.origins)
     check_matches(tasks, {name: values[("tasks", name)].origin for name in tasks})
     return Config(
         GatewayConfig(**gateway),

@@ -84,8 +84,9 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where state lies, for how many days content is kept, and whether a decision is durable before its reply.
+    """Where state lies, and whether a decision is durable before its reply.
 
+    `retention_days` is for how many days content is kept, where its task says nothing else.
     `witness` is a file outside the home that remembers the last signed checkpoint.
     """
 
@@ -153,3 +154,7 @@ class Config:
     def upstreams_of(self, task: Task | None) -> tuple[tuple[str, float], ...]:
         """The names and weights of the upstreams that a task (None: no task) escalates to; empty for none."""
         return (task.upstreams if task is not None else ()) or self.gateway.default_upstreams
+
+    def days_kept(self, task: Task) -> int:
+        """For how many days the task's contents are kept, and the texts of its reviews from their answer on."""
+        return self.store.retention_days if task.retention_days is None else task.retention_days

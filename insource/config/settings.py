@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from insource.config.amounts import RATE, RATE_EXPECTED
 from insource.config.kinds import (
     Kind,
     address,
@@ -24,7 +25,7 @@ from insource.config.kinds import (
 )
 from insource.types import Mode, Sensitivity, WhenKept
 
-_RATE = text("rate", "a number of requests for each s, min or h, such as 60/min", r"[1-9][0-9]{0,8}/(s|min|h)")
+_RATE = text("rate", RATE_EXPECTED, RATE)
 _TEXT = text("text", "text that is not empty", r".*\S.*")
 _NAME = text("name", "a name of small letters, digits, dots, dashes and underscores", r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -98,7 +99,8 @@ SETTINGS: tuple[Setting, ...] = (
     _gateway("log", choice("text", "json"), "text", "How the log is written; never with a word of a request."),
     Setting("store.home", _TEXT, None, "The folder of all state; by default the platform's user data folder. In the "
             "file, a relative path starts at the file's folder.", variable="INSOURCE_HOME"),
-    Setting("store.retention_days", integer(1, 36_500), 30, "Days after which stored content is erased.",
+    Setting("store.retention_days", integer(1, 36_500), 30, "Days after which stored content is erased, where its task "
+            "says nothing else; rows of the ledger, which hold no text, stay.",
             variable="INSOURCE_STORE_RETENTION_DAYS"),
     Setting("store.record", choice("before_reply", "after_reply"), "before_reply", "When a decision must be durable: "
             "before its reply leaves, or soon after it (a crash then loses what was not written yet).",
@@ -142,8 +144,12 @@ SETTINGS: tuple[Setting, ...] = (
     _task("audit_rate", number(0, 1), 0.05,
           "What audits may cost: upstream calls beyond escalations, as a share of all requests. The coin's rate is "
           "this over the certified coverage, at most 0.5."),
-    _task("content", choice("digest", "full"), "digest",
-          "What the ledger keeps of a request's text: a salted digest, or the text (needed to learn from traffic)."),
+    _task("content", choice("digest", "full", "none"), "digest",
+          "What the ledger keeps of a request's text: a salted digest, the text (needed to learn from traffic), or "
+          "nothing at all. What that makes impossible is said at the start and by `insource status`."),
+    _task("retention_days", integer(1, 36_500), None,
+          "Days for which the task's contents are kept, and the texts of its reviews from their answer on; else "
+          "store.retention_days. What is in the ledger already keeps the days it was written with."),
     _task("upstream", weights(), (), "The upstream that this task escalates to; else the gateway's default. A list "
           "names fallbacks, a table weights."),
     _task("tiers", texts("upstreams in the house, by name"), (),

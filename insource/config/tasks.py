@@ -11,7 +11,7 @@ from typing import Any
 
 from insource.config.template import literals
 from insource.errors import ConfigError
-from insource.types import Match, Require, Task
+from insource.types import Match, Require, Task, WhenKept
 
 
 def task_of(name: str, values: Mapping[str, Any], guard: Mapping[str, float]) -> Task:
@@ -28,6 +28,29 @@ def task_of(name: str, values: Mapping[str, Any], guard: Mapping[str, float]) ->
     )
     plain["upstreams"] = plain.pop("upstream")
     return Task(name, match=match, guard=dict(guard), require=Require(**require), **plain)
+
+
+def check_content(tasks: Mapping[str, Task], origins: Mapping[str, str]) -> None:
+    """Raise ConfigError where a task keeps less of its texts than another of its settings needs."""
+    for name, task in tasks.items():
+        key = f"tasks.{name}."
+        none = f"{key}content is 'none', so that no text of the task is kept anywhere"
+        if task.content == "none" and task.when_kept is WhenKept.REVIEW:
+            raise ConfigError(
+                f"{origins[key + 'when_kept']}: {key}when_kept is 'review', which keeps a request's text until a "
+                f"person has answered it; 'refuse' or 'best' was expected, as {none}. Change one of the two."
+            )
+        if task.content == "none" and task.retention_days is not None:
+            raise ConfigError(
+                f"{origins[key + 'retention_days']}: {key}retention_days is {task.retention_days}; none was expected, "
+                f"as {none}. Remove it, or set content to 'digest' or 'full'."
+            )
+        if task.labels_per_day and task.content != "full":
+            raise ConfigError(
+                f"{origins[key + 'labels_per_day']}: {key}labels_per_day is {task.labels_per_day}, and {key}content is "
+                f"'{task.content}'; 'full' was expected, as a label teaches nothing without its text. Set content to "
+                "'full', or remove labels_per_day."
+            )
 
 
 def check_matches(tasks: Mapping[str, Task], origins: Mapping[str, str]) -> None:

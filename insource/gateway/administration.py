@@ -14,6 +14,7 @@ from insource.gateway.endpoints import Endpoint
 from insource.gateway.gateway import Gateway
 from insource.gateway.key_wishes import to_data, wish
 from insource.gateway.sending import Client, send_body
+from insource.gateway.stack import tasks_here
 from insource.gateway.wire import JSON, encode
 from insource.gateway.wire.coding import read_object
 from insource.store.spending import read_spending
@@ -47,7 +48,7 @@ class Administration(Endpoint):
         why = _why(fields.pop("why", None))
         config, versions, now = gateway.config, gateway.versions, gateway.clock()
         trained = await gateway.registry.call(lambda: asyncio.to_thread(versions.tasks))
-        tasks = {*config.tasks, *(name for name in trained if "/" not in name)}
+        tasks = tasks_here(config.tasks, trained)
         wanted = wish(fields, who=f"key {by.id}", now=now, tasks=tasks, upstreams=config.upstreams)
         made, secret = await gateway.registry.call(lambda: asyncio.to_thread(versions.create_key, wanted, why))
         return {**to_data(made, {}, now), "key": secret}

@@ -18,7 +18,7 @@ from insource.config.digest import config_digest
 from insource.errors import StoreError
 from insource.gateway.generation import Generation
 from insource.gateway.keyring import Keyring
-from insource.gateway.limits import Limiter, Limits
+from insource.gateway.limits import Limiter, LimitKeeper
 from insource.gateway.listening import is_loopback
 from insource.gateway.metrics import Metrics
 from insource.gateway.parts import Parts, Registry
@@ -29,12 +29,11 @@ from insource.gateway.recorder import Recorder
 from insource.gateway.serving import Hears
 from insource.gateway.taken import Taken
 from insource.gateway.tasks import told_task
-from insource.types import Decision, Key, Outcome, Request, Sensitivity, SpecialistVersion, Task
-from insource.types import Limits as KeyLimits
+from insource.types import Decision, Key, Limits, Outcome, Request, Sensitivity, SpecialistVersion, Task
 
 POLL_SECONDS = 0.5
 PURGE_SECONDS = 3600.0
-NO_LIMITS = KeyLimits()
+NO_LIMITS = Limits()
 AUDIT_SECONDS = 1.0  # with the deadline before it, still within what the supervisor waits
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class Gateway:
         self._parts = parts
         self.registry = Patience("registry")
         self.keys = Keyring(parts.versions, parts.clock, loopback=is_loopback(parts.config.gateway.host))
-        self._own_limits = Limits(parts.config.home, parts.clock) if parts.limits is None else None
+        self._own_limits = LimitKeeper(parts.config.home, parts.clock) if parts.limits is None else None
         self._limits: Limiter = self._own_limits.session() if self._own_limits else parts.limits  # type: ignore[assignment]
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -95,18 +94,22 @@ class Gateway:
         if key is None or (rate is None and concurrency is None):
             yield
             return
-        await self._limits.admit(key.id, rate, concurrency)
+        permitted = await self._limits.admit(key.id, rate, concurrency)
         try:
             yield
         finally:
-            self._limits.release(key.id)
+            if permitted:  # there may have been no bound yet
+                self._limits.release(key.id)
 
-    async def reserve(self, request: Request, task: Task | None, choice: Choice) -> Taken | None:
-        """Reserve what an escalated request may take of its key's budgets; raise BudgetReached or CostUnknown."""
+    async def reserve(self, config: Config, request: Request, task: Task | None, choice: Choice) -> Taken | None:
+        """Reserve what an escalated request may take of its key's budgets; raise BudgetReached or CostUnknown.
+
+        `config` is the one that the request is served under, which may be the one before a reload.
+        """
         key = request.key
         if key is None or choice.decision.outcome is not Outcome.ESCALATED:
             return None
-        rated, config = request.sensitivity or Sensitivity.RESTRICTED, self.config
+        rated = request.sensitivity or Sensitivity.RESTRICTED
         upstreams = [config.upstreams[name] for name, _ in config.upstreams_of(task) if key.may_send(name, rated)]
         wanted = claims(request, key, upstreams)
         return Taken(self._limits, await self._limits.reserve(key.id, wanted)) if wanted else None
@@ -119,12 +122,12 @@ class Gateway:
         return None if found is None else {"id": found.request_id, "state": found.state, "answer": found.answer}
 
     async def queue_review(
-        self, request_id: str, task: str, text: str, suggestion: str | None, score: float | None
+        self, request: Request, task: str, text: str, suggestion: str | None, score: float | None
     ) -> None:
         """Queue a request for a person; raise StoreError where that is not possible."""
         ask = self._parts.versions.ask_review
         await self.registry.call(
-            lambda: asyncio.to_thread(ask, request_id, task, text, suggestion, self.clock(), score)
+            lambda: asyncio.to_thread(ask, request.id, task, text, suggestion, self.clock(), score, request.subject)
         )
 
     async def decision(self, request_id: str) -> Decision | None:
@@ -155,8 +158,9 @@ class Gateway:
     async def _purge(self) -> None:
         """Erase what has outlived its retention; every worker does, and what one erased is no work for the next."""
         await self._parts.ledger.purge(self.clock())
-        kept = timedelta(days=self.config.store.retention_days)
-        await asyncio.to_thread(self._parts.versions.purge_reviews, self.clock(), kept)
+        config, purge = self.config, self._parts.versions.purge_reviews
+        tasks = {name: timedelta(days=config.days_kept(task)) for name, task in config.tasks.items()}
+        await asyncio.to_thread(purge, self.clock(), timedelta(days=config.store.retention_days), tasks)
 
     def report(self) -> None:
         """Say which configuration and which versions serve."""

@@ -11,9 +11,9 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from insource.config.amounts import parse_money, parse_rate, parse_span, parse_tokens
+from insource.config.amounts import RATE_EXPECTED, parse_money, parse_rate, parse_span, parse_tokens
 from insource.errors import UserError
-from insource.gateway.limits import MONEY, TOKENS, shown, window_of
+from insource.gateway.budgets import MONEY, TOKENS, shown, window_of
 from insource.store.spending import Place
 from insource.types import Key, Limits, Sensitivity
 
@@ -49,9 +49,9 @@ def wish(
 
 def state(key: Key, now: datetime) -> str:
     """Return "valid", "expired" or "revoked"."""
-    if key.revoked is not None:
-        return "revoked"
-    return "expired" if key.expires is not None and key.expires <= now else "valid"
+    if key.lets_in(now):
+        return "valid"
+    return "expired" if key.revoked is None else "revoked"
 
 
 def to_data(key: Key, spending: Mapping[Place, Decimal], now: datetime) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _limits(told: Mapping[str, Any]) -> Limits:
     money = _read("budget", told.get("budget"), parse_money, "an amount a day, month or in total, such as 5/day or "
                   "20 EUR/month")  # fmt: skip
     return Limits(
-        _read("rate", told.get("rate"), parse_rate, "a number of requests for each s, min or h, such as 60/min"),
+        _read("rate", told.get("rate"), parse_rate, RATE_EXPECTED),
         concurrency,
         None if money is None else (money[0], money[2]),
         "USD" if money is None else money[1],

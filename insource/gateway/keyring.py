@@ -15,7 +15,7 @@ from typing import Protocol
 
 from insource.errors import StoreError
 from insource.gateway.patience import Patience
-from insource.store.keys import KEY, digest_of
+from insource.store.keys import KEY, PREFIX, digest_of
 from insource.store.registry import Registry
 from insource.types import Key
 
@@ -24,9 +24,9 @@ LOOK_SECONDS = 0.25
 STALE_SECONDS = 0.75
 """After so long, a request waits for that look."""
 _SECONDS = 1.0
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"proxy-authorization"})
 _PRESENTED = re.compile(rb"(?i:bearer) +([!-~]+)")
 _OURS = re.compile(KEY.pattern.encode())
+_PREFIX = PREFIX.encode()
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -65,8 +65,8 @@ class Keyring:
 
     @property
     def open(self) -> bool:
-        """Whether requests need no key: on loopback, until the first one is made."""
-        return self.loopback and not self._keys
+        """Whether requests need no key: on loopback, until the first one is made. Not before the registry was read."""
+        return self.loopback and self._seen is not None and not self._keys
 
     async def refresh(self) -> None:
         """Return once what is known is fresh; raise StoreError where it cannot be had and a key is needed."""
@@ -113,6 +113,8 @@ def presented(headers: Headers) -> list[str]:
     """Return what stands as a key in `Authorization: Bearer` or `x-api-key` and may be one of ours."""
     found = []
     for name, value in headers:
+        if _PREFIX not in value:
+            continue
         name, value = name.lower(), value.strip()
         if name == b"authorization" and (bearer := _PRESENTED.fullmatch(value)):
             value = bearer[1]
@@ -124,9 +126,8 @@ def presented(headers: Headers) -> list[str]:
 
 
 def without_ours(headers: Headers) -> Headers:
-    """Return the headers without any credential that holds a key of ours: no upstream ever sees one."""
-    return [(name, value) for name, value in headers
-            if name.lower() not in _CREDENTIALS or not _OURS.search(value)]  # fmt: skip
+    """Return the headers without any that holds a key of ours, whatever its name: no upstream ever sees one."""
+    return [header for header in headers if _PREFIX not in header[1] or not _OURS.search(header[1])]
 
 
 def has_valid_key(home: Path, now: datetime) -> bool:

@@ -6,44 +6,40 @@ spent as it was reserved, so that nothing is ever overspent, whatever is killed.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-import msgspec
+from msgspec.structs import replace
 
-from insource.errors import BudgetReached, ConcurrencyReached, RateReached
-from insource.store.spending import Place, Spending
+from insource.errors import ConcurrencyReached, RateReached
+from insource.gateway.budgets import Amounts, Budgets, Claim
+from insource.store.spending import Place
 
-MONEY, TOKENS = "money", "tokens"
-DAY, MONTH, TOTAL = "day", "month", "total"
-A_DAY = 86_400.0
-"""Seconds after which a repeat may help where a person must raise the budget first."""
-
-
-class Claim(msgspec.Struct, frozen=True, array_like=True):
-    """What a request may take at most of one budget; `unit` is for people, such as "USD"."""
-
-    kind: str
-    unit: str
-    limit: Decimal
-    per: str
-    amount: Decimal
-
-
+LEASED = 1 / 64
+"""The share of a rate's requests that a worker may have beforehand."""
 Rate = tuple[int, float]
 """How many requests in how many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A ticket of what was reserved, and how much more than the request's own it holds, by kind."""
+
+    ticket: int
+    more: Amounts
 
 
 class Limiter(Protocol):
     """Where limits are kept: here, or in the supervisor for all workers."""
 
-    async def admit(self, key: str, rate: Rate | None, concurrency: int | None) -> None:
-        """Take a permit of the key; raise RateReached or ConcurrencyReached."""
+    async def admit(self, key: str, rate: Rate | None, concurrency: int | None) -> bool:
+        """Let a request in; return whether it holds a permit to release. Raise RateReached or ConcurrencyReached."""
         ...
 
     def release(self, key: str) -> None:
@@ -59,18 +55,14 @@ class Limiter(Protocol):
         ...
 
 
-class Limits:
-    """The figures; whoever uses them opens a `Session`. Its file is opened when something is first reserved."""
+class LimitKeeper(Budgets):
+    """The figures; whoever uses them opens a `Session`."""
 
     def __init__(self, home: Path, clock: Callable[[], datetime], seconds: Callable[[], float] = monotonic) -> None:
-        self._home = home
-        self._clock = clock
+        super().__init__(home, clock)
         self._seconds = seconds
         self._buckets: dict[str, tuple[float, float]] = {}
         self._taken: Counter[str] = Counter()
-        self._held: defaultdict[Place, Decimal] = defaultdict(Decimal)
-        self._spending: Spending | None = None
-        self._spent: dict[Place, Decimal] = {}
 
     def session(self) -> Session:
         """Return what one user of the limits holds of them."""
@@ -87,7 +79,20 @@ class Limits:
             raise refusal
         if rate is not None:
             self._take(key, *rate)
-        self._taken[key] += 1
+        if concurrency is not None:
+            self._taken[key] += 1
+
+    def more(self, key: str, wanted: int) -> int:
+        """Take up to `wanted` further requests of a rate that one was just taken of, few of those left; return them."""
+        left, since = self._buckets[key]
+        found = min(wanted, int(left * LEASED))
+        self._buckets[key] = (left - found, since)
+        return found
+
+    def unused(self, key: str, number: int) -> None:
+        """Give requests of the rate back."""
+        left, since = self._buckets[key]
+        self._buckets[key] = (left + number, since)  # what is beyond the bucket's size is cut when one is taken
 
     def release(self, key: str) -> None:
         """Give a permit back."""
@@ -110,76 +115,31 @@ class Limits:
             raise refusal
         self._buckets[key] = (left - 1.0, now)
 
-    async def reserve(self, key: str, claims: Sequence[Claim]) -> dict[Place, Decimal]:
-        """Reserve all that is claimed, or nothing; return what was reserved where."""
-        spending, now = self._opened(), self._clock()
-        places = {(key, claim.kind, window_of(claim.per, now)): claim for claim in claims}
-        for place, claim in places.items():
-            self._check(place, claim, now)
-        taken = {place: claim.amount for place, claim in places.items()}
-        self._add(taken, 1)
-        try:
-            await spending.write({place: self._spent[place] for place in taken})
-        except BaseException:
-            self.give_back(taken, dict.fromkeys(taken, Decimal(0)))
-            raise
-        return taken
-
-    def give_back(self, taken: Mapping[Place, Decimal], spent: Mapping[Place, Decimal]) -> None:
-        """Put what was spent in the place of what was reserved."""
-        for place, amount in taken.items():
-            self._held[place] -= amount
-            self._spent[place] += spent.get(place, amount) - amount
-        self._opened().note({place: self._spent[place] for place in taken})
-
-    def forget(self, taken: Mapping[Place, Decimal]) -> None:
-        """Nobody will tell any more what was spent: it counts as it was reserved."""
-        for place, amount in taken.items():
-            self._held[place] -= amount
-
-    def close(self) -> None:
-        """Write all that is known."""
-        if self._spending is not None:
-            self._spending.close()
-
-    def _add(self, taken: Mapping[Place, Decimal], sign: int) -> None:
-        for place, amount in taken.items():
-            self._held[place] += sign * amount
-            self._spent[place] = self._spent.get(place, Decimal(0)) + sign * amount
-
-    def _check(self, place: Place, claim: Claim, now: datetime) -> None:
-        spent = self._spent.get(place, Decimal(0))
-        if spent + claim.amount <= claim.limit:
-            return
-        per = "in total" if claim.per == TOTAL else f"a {claim.per}"
-        refusal = BudgetReached(
-            f"{shown(max(claim.limit - spent, Decimal(0)))} {claim.unit} are left of this key's "
-            f"{shown(claim.limit)} {per}; the request may take up to {shown(claim.amount)}."
-        )
-        waits = spent - self._held[place] + claim.amount <= claim.limit
-        refusal.retry_after = 1.0 if waits else until_next(claim.per, now)
-        raise refusal
-
-    def _opened(self) -> Spending:
-        if self._spending is None:
-            self._spending = Spending.open(self._home)
-            self._spent = self._spending.read()
-        return self._spending
-
 
 class Session:
     """One user's permits and reservations; leaving it gives the permits back and counts the rest as spent."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LimitKeeper) -> None:
         self._limits = limits
         self._permits: Counter[str] = Counter()
         self._tickets: dict[int, dict[Place, Decimal]] = {}
         self._next = 0
 
-    async def admit(self, key: str, rate: Rate | None, concurrency: int | None) -> None:
-        """Take a permit; raises RateReached or ConcurrencyReached."""
+    async def admit(self, key: str, rate: Rate | None, concurrency: int | None) -> bool:
+        """Return whether a permit was taken; raises RateReached or ConcurrencyReached."""
+        self.admit_now(key, rate, concurrency)
+        return concurrency is not None
+
+    def admit_now(self, key: str, rate: Rate | None, concurrency: int | None, more: int = 0) -> int:
+        """Do the same without a turn of the loop, and take up to `more` further requests of the rate; return these."""
         self._limits.admit(key, rate, concurrency)
-        self._permits[key] += 1
+        if concurrency is not None:
+            self._permits[key] += 1
+        return self._limits.more(key, more) if more and rate is not None else 0
+
+    def unused(self, key: str, number: int) -> None:
+        """Give requests of the rate back."""
+        self._limits.unused(key, number)
 
     def release(self, key: str) -> None:
         """Give it back."""
@@ -189,16 +149,47 @@ class Session:
 
     async def reserve(self, key: str, claims: Sequence[Claim]) -> int:
         """Return a ticket; raises BudgetReached, StoreError."""
-        taken = await self._limits.reserve(key, claims)
+        found = self.reserve_now(key, claims)
+        return (found if isinstance(found, Granted) else await found).ticket
+
+    def reserve_now(self, key: str, claims: Sequence[Claim], more: int = 0) -> Granted | Awaitable[Granted]:
+        """Return a ticket where all that is claimed is reserved durably at once, else what to await for it.
+
+        Up to `more` times as much is reserved beside it. Raises BudgetReached, StoreError.
+        """
+        beside = self._limits.ahead(key, claims, more) if more else {}
+        if beside:
+            claims = [replace(claim, amount=claim.amount + beside[claim.kind]) for claim in claims]
+        taken = self._limits.take(key, claims)
+        if self._limits.covered(taken):
+            return self._granted(taken, beside)
+        return self._cover(taken, claims, beside)
+
+    async def _cover(self, taken: dict[Place, Decimal], claims: Sequence[Claim], beside: Amounts) -> Granted:
+        await self._limits.cover(taken, claims)
+        return self._granted(taken, beside)
+
+    def _granted(self, taken: dict[Place, Decimal], beside: Amounts) -> Granted:
         self._next += 1
         self._tickets[self._next] = taken
-        return self._next
+        return Granted(self._next, beside)
 
     def settle(self, ticket: int, spent: Mapping[str, Decimal]) -> None:
         """Put what was spent in the place of what was reserved, once."""
         taken = self._tickets.pop(ticket, None)
         if taken is not None:
             self._limits.give_back(taken, {place: spent[place[1]] for place in taken if place[1] in spent})
+
+    def settle_part(self, ticket: int, amounts: Amounts, spent: Amounts) -> None:
+        """Put what was spent in the place of a part of what was reserved, by kind."""
+        if (taken := self._tickets.get(ticket)) is None:
+            return
+        parts = {place: amounts[place[1]] for place in taken if place[1] in amounts}
+        for place, amount in parts.items():
+            taken[place] -= amount
+        if not any(taken.values()):
+            del self._tickets[ticket]
+        self._limits.give_back(parts, {place: spent[place[1]] for place in parts if place[1] in spent})
 
     def close(self) -> None:
         """Give back the permits; what is still reserved counts as spent."""
@@ -209,24 +200,3 @@ class Session:
         for taken in self._tickets.values():
             self._limits.forget(taken)
         self._tickets.clear()
-
-
-def window_of(per: str, now: datetime) -> str:
-    """Return the name of the window that `now` (UTC) lies in."""
-    return {DAY: f"{now:%Y-%m-%d}", MONTH: f"{now:%Y-%m}"}.get(per, TOTAL)
-
-
-def until_next(per: str, now: datetime) -> float:
-    """Return the seconds until the next window; a day where there is none."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if per == DAY:
-        return (midnight + timedelta(days=1) - now).total_seconds()
-    if per == MONTH:
-        return ((midnight.replace(day=1) + timedelta(days=32)).replace(day=1) - now).total_seconds()
-    return A_DAY
-
-
-def shown(amount: Decimal) -> str:
-    """Return an amount for people: no exponent, no idle zeros."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

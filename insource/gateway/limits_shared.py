@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal, Self, cast
 
@@ -25,7 +25,8 @@ from insource.errors import (
     StoreError,
     StoreFull,
 )
-from insource.gateway.limits import Claim, Limits, Rate, Session
+from insource.gateway.budgets import MONEY, TOKENS, Claim
+from insource.gateway.limits import Granted, LimitKeeper, Rate, Session
 from insource.store.frames import Splitter, frame
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ _GONE = "The process that keeps the limits is gone, so nothing more is served. I
 class Asked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a worker says; `number` is 0 where no answer is wanted."""
 
-    what: Literal["admit", "release", "reserve", "settle"]
+    what: Literal["admit", "release", "unused", "reserve", "settle", "settle_part"]
     number: int = 0
     key: str = ""
     rate: Rate | None = None
@@ -47,27 +48,33 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     claims: list[Claim] = []
     ticket: int = 0
     spent: dict[str, Decimal] = {}
+    amounts: dict[str, Decimal] = {}
+    more: int = 0
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What it hears: a ticket (0 for a permit), or an error's code, message and seconds."""
+    """What it hears: a ticket (0 for a permit) and what it holds for more, or an error's code, message and seconds."""
 
     number: int
     ticket: int = 0
     code: str = ""
     message: str = ""
     retry_after: float | None = None
+    more: int = 0
+    amounts: dict[str, Decimal] = {}
 
 
 class _Link(asyncio.Protocol):
-    """One end of a socket: whole frames in, structs out."""
+    """One end of a socket: lists of structs in whole frames. What is said in one turn of the loop shares a frame."""
 
     def __init__(self, told: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         self._told = told
         self._ended = ended
+        self._loop = asyncio.get_running_loop()
         self._splitter = Splitter()
         self._encoder = msgspec.msgpack.Encoder()
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[Asked | Answered] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -86,18 +93,25 @@ class _Link(asyncio.Protocol):
                 self._transport.abort()
 
     def send(self, told: Asked | Answered) -> None:
-        if self._transport is not None:
-            self._transport.write(frame(self._encoder.encode(told)))
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(told)
 
     def close(self) -> None:
+        self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._transport is not None:
+            self._transport.write(frame(self._encoder.encode(unsent)))
 
 
 class LimitsServer:
     """Serves limits that stay their opener's, on the running event loop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LimitKeeper) -> None:
         self._limits = limits
 
     async def serve(self, connected: socket.socket) -> None:
@@ -112,37 +126,59 @@ class _Peer:
     def __init__(self, session: Session) -> None:
         self.link = _Link(self._told, self._ended)
         self._session = session
-        self._decoder = msgspec.msgpack.Decoder(Asked)
+        self._decoder = msgspec.msgpack.Decoder(list[Asked])
         self._jobs: set[asyncio.Future[None]] = set()
         self._lost = False
 
     def _told(self, body: bytes) -> None:
-        asked = self._decoder.decode(body)
-        if asked.what == "release":
-            self._session.release(asked.key)
-        elif asked.what == "settle":
-            self._session.settle(asked.ticket, asked.spent)
-        else:
-            job = asyncio.ensure_future(self._answer(asked))
-            self._jobs.add(job)
-            job.add_done_callback(self._jobs.discard)
+        for asked in self._decoder.decode(body):
+            self._take(asked)
 
-    async def _answer(self, asked: Asked) -> None:
-        ticket = 0
+    def _take(self, asked: Asked) -> None:
+        session = self._session
         try:
-            if asked.what == "admit":
-                await self._session.admit(asked.key, asked.rate, asked.concurrency)
-            else:
-                ticket = await self._session.reserve(asked.key, asked.claims)
-        except InsourceError as error:
-            self.link.send(Answered(asked.number, 0, error.code, str(error), error.retry_after))
+            match asked.what:
+                case "release":
+                    session.release(asked.key)
+                case "settle":
+                    session.settle(asked.ticket, asked.spent)
+                case "settle_part":
+                    session.settle_part(asked.ticket, asked.amounts, asked.spent)
+                case "unused":
+                    session.unused(asked.key, asked.more)
+                case "admit":
+                    more = session.admit_now(asked.key, asked.rate, asked.concurrency, asked.more)
+                    self.link.send(Answered(asked.number, more=more))
+                case "reserve":
+                    self._reserve(asked.number, session.reserve_now(asked.key, asked.claims, asked.more))
         except Exception as error:
-            _LOG.exception("limits could not be kept")
-            self.link.send(Answered(asked.number, 0, StoreError.code, f"Limits failed ({type(error).__name__})."))
-        else:
-            self.link.send(Answered(asked.number, ticket))
+            self._refuse(asked.number, error)
+
+    def _reserve(self, number: int, found: Granted | Awaitable[Granted]) -> None:
+        if isinstance(found, Granted):
+            self.link.send(Answered(number, found.ticket, amounts=dict(found.more)))
+            return
+        job = asyncio.ensure_future(self._await(number, found))
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+    async def _await(self, number: int, found: Awaitable[Granted]) -> None:
+        try:
+            self._reserve(number, await found)
+        except Exception as error:
+            self._refuse(number, error)
         if self._lost:
             self._session.close()
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        """Tell what is wrong with an answer that is waited for; others have no number."""
+        if not number:
+            _LOG.error("limits could not be given back or settled", exc_info=error)
+        elif isinstance(error, InsourceError):
+            self.link.send(Answered(number, 0, error.code, str(error), error.retry_after))
+        else:
+            _LOG.error("limits could not be kept", exc_info=error)
+            self.link.send(Answered(number, 0, StoreError.code, f"Limits failed ({type(error).__name__})."))
 
     def _ended(self) -> None:
         self._lost = True
@@ -154,8 +190,8 @@ class LimitsClient:
 
     def __init__(self) -> None:
         self._link = _Link(self._told, self._ended)
-        self._decoder = msgspec.msgpack.Decoder(Answered)
-        self._waiting: dict[int, tuple[asyncio.Future[int], str]] = {}
+        self._decoder = msgspec.msgpack.Decoder(list[Answered])
+        self._waiting: dict[int, tuple[asyncio.Future[Answered], Asked]] = {}
         self._next = 0
         self._gone = False
 
@@ -166,21 +202,39 @@ class LimitsClient:
         await asyncio.get_running_loop().create_unix_connection(lambda: client._link, sock=connected)
         return client
 
-    async def admit(self, key: str, rate: Rate | None, concurrency: int | None) -> None:
-        """Take a permit; raises RateReached, ConcurrencyReached, StoreError."""
+    async def admit(self, key: str, rate: Rate | None, concurrency: int | None) -> bool:
+        """Return whether a permit was taken; raises RateReached, ConcurrencyReached, StoreError."""
         await self._ask(Asked("admit", self._number(), key, rate, concurrency))
+        return concurrency is not None
+
+    async def admit_more(self, key: str, rate: Rate, more: int) -> int:
+        """Take one request of the rate, and up to `more`; return how many more. Raises RateReached, StoreError."""
+        return (await self._ask(Asked("admit", self._number(), key, rate, more=more))).more
 
     def release(self, key: str) -> None:
         """Give it back."""
         self._link.send(Asked("release", key=key))
 
+    def unused(self, key: str, number: int) -> None:
+        """Give back requests of the rate."""
+        self._link.send(Asked("unused", key=key, more=number))
+
     async def reserve(self, key: str, claims: Sequence[Claim]) -> int:
         """Return a ticket; raises BudgetReached, StoreError."""
-        return await self._ask(Asked("reserve", self._number(), key, claims=list(claims)))
+        return (await self.reserve_more(key, claims, 0)).ticket
+
+    async def reserve_more(self, key: str, claims: Sequence[Claim], more: int) -> Granted:
+        """Return a ticket for up to `more` times as much again; raises BudgetReached, StoreError."""
+        told = await self._ask(Asked("reserve", self._number(), key, claims=list(claims), more=more))
+        return Granted(told.ticket, told.amounts)
 
     def settle(self, ticket: int, spent: Mapping[str, Decimal]) -> None:
         """Tell what was spent."""
         self._link.send(Asked("settle", ticket=ticket, spent=dict(spent)))
+
+    def settle_part(self, ticket: int, amounts: Mapping[str, Decimal], spent: Mapping[str, Decimal]) -> None:
+        """Tell what was spent of a part of what was reserved."""
+        self._link.send(Asked("settle_part", ticket=ticket, amounts=dict(amounts), spent=dict(spent)))
 
     def close(self) -> None:
         """Close the socket."""
@@ -190,28 +244,44 @@ class LimitsClient:
         self._next += 1
         return self._next
 
-    async def _ask(self, asked: Asked) -> int:
+    async def _ask(self, asked: Asked) -> Answered:
         if self._gone:
             raise StoreError(_GONE)
-        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[asked.number] = (waiting, asked.key)
+        waiting: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._waiting[asked.number] = (waiting, asked)
         self._link.send(asked)
-        return await waiting
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # it came just before
+                self._give_back(asked, waiting.result())
+            raise
+
+    def _give_back(self, asked: Asked, told: Answered) -> None:
+        """Nobody wants any more what was given: nothing is sent for it."""
+        if told.ticket:
+            self.settle(told.ticket, dict.fromkeys((MONEY, TOKENS), Decimal(0)))
+            return
+        if asked.rate is not None:
+            self.unused(asked.key, told.more + 1)
+        if asked.concurrency is not None:
+            self.release(asked.key)
 
     def _told(self, body: bytes) -> None:
-        told = self._decoder.decode(body)
-        waiting, key = self._waiting.pop(told.number)
-        if waiting.cancelled():  # nobody wants it any more: it goes back
-            if not told.code and told.ticket:
-                self.settle(told.ticket, dict.fromkeys(("money", "tokens"), Decimal(0)))
-            elif not told.code:
-                self.release(key)
+        for told in self._decoder.decode(body):
+            self._take(told)
+
+    def _take(self, told: Answered) -> None:
+        waiting, asked = self._waiting.pop(told.number)
+        if waiting.cancelled():
+            if not told.code:
+                self._give_back(asked, told)
         elif told.code:
             error = _KINDS.get(told.code, StoreError)(told.message)
             error.retry_after = told.retry_after
             waiting.set_exception(error)
         else:
-            waiting.set_result(told.ticket)
+            waiting.set_result(told)
 
     def _ended(self) -> None:
         self._gone = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,8 +44,9 @@ class ReviewQueue(Protocol):
     """Where requests wait for a person; the registry is one. Called in threads."""
 
     def ask_review(
-        self, request_id: str, task: str, text: str, suggestion: str | None, time: datetime, score: float | None = None
-    ) -> None:
+        self, request_id: str, task: str, text: str, suggestion: str | None, time: datetime,
+        score: float | None = None, subject: str | None = None,
+    ) -> None:  # fmt: skip
         """Queue one."""
         ...
 
@@ -57,8 +58,8 @@ class ReviewQueue(Protocol):
         """Count those that wait."""
         ...
 
-    def purge_reviews(self, now: datetime, retention: timedelta) -> int:
-        """Erase the texts of those closed longer ago than `retention`."""
+    def purge_reviews(self, now: datetime, retention: timedelta, tasks: Mapping[str, timedelta] | None = None) -> int:
+        """Erase the texts of those closed longer ago than `retention`, or than `tasks` says for theirs."""
         ...
 
 

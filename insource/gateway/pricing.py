@@ -10,14 +10,22 @@ from decimal import Decimal
 
 from insource.config import UpstreamConfig
 from insource.errors import CostUnknown
-from insource.gateway.limits import MONEY, TOKENS, Claim
+from insource.gateway.budgets import MONEY, TOKENS, Claim
 from insource.gateway.money import MILLION
+from insource.gateway.wire.coding import read_object
 from insource.types import Key, Request, Settlement
 
 TOOLS_TOKENS = 1_024
 """What an upstream may add to a prompt of its own where tools are named."""
 _FREE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_BOUNDS = {
+    "chat": ("max_tokens", "max_completion_tokens"),
+    "completions": ("max_tokens",),
+    "messages": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}
+"""The fields that bound the reply, by dialect; what upstreams make of another dialect's, nobody knows."""
+_ALL_BOUNDS = frozenset(name for names in _BOUNDS.values() for name in names)
 _NO_OUTPUT = frozenset({"embeddings", "moderations"})
 _TEXTS = ("system", "input", "instructions", "prompt", "suffix")
 _PRICED = frozenset(
@@ -49,39 +57,54 @@ def claims(request: Request, key: Key, upstreams: Sequence[UpstreamConfig]) -> l
     return found
 
 
-def spent(settlement: Settlement, *, replied: bool) -> Mapping[str, Decimal]:
+def spent(settlement: Settlement, *, replied: bool, whole: bool, attempts: int | None) -> Mapping[str, Decimal]:
     """Return what a request took, by kind; nothing of a kind that is not known.
 
-    `replied` says that the upstream sent a reply of its own: one that says that it failed takes nothing.
+    `replied` says that the upstream sent a reply of its own: one that says that it failed takes nothing, unless it
+    came after other `attempts`, which may have been billed. The tokens that a reply told of are not all that it took
+    unless it was `whole`.
     """
     usage, found = settlement.usage, {}
     if usage is not None:
-        found[TOKENS] = Decimal(usage.prompt_tokens + usage.completion_tokens)
-        if settlement.cost is not None:
-            found[MONEY] = settlement.cost
+        if whole:
+            found[TOKENS] = Decimal(usage.prompt_tokens + usage.completion_tokens)
+            if settlement.cost is not None:
+                found[MONEY] = settlement.cost
         return found
     nothing_sent = settlement.detail in ("upstream_resting", "kept_local")
-    if nothing_sent or (replied and settlement.status >= 400 and settlement.detail is None):
+    failed = replied and attempts == 1 and settlement.status >= 400 and settlement.detail is None
+    if nothing_sent or failed:
         return dict.fromkeys((MONEY, TOKENS), Decimal(0))
     return found
 
 
 def _prompt_tokens(request: Request) -> int:
     """Return at least as many tokens as the prompt can have: no token is shorter than a byte."""
-    odd = sorted(request.fields.keys() - _PRICED)
-    if request.dialect == "other" or odd:
+    if request.dialect == "other" or not _PRICED.issuperset(request.fields):
+        odd = sorted(request.fields.keys() - _PRICED)
         named = f"its field {odd[0][:40]!r}" if odd else "a body that is passed on unread"
         raise _unknown(f"{named} may cost what nobody here can tell; one without it was expected.")
-    left = [request.fields[name] for name in _TEXTS if request.fields.get(name) is not None]
-    unread = request.dialect in ("chat", "messages") and not request.messages
-    odd_part = any(message.text is None and message.content is not None for message in request.messages)
-    sound = any(message.content is None for message in request.messages) and b'"audio"' in request.body
-    if unread or odd_part or sound or not all(map(_plain, left)):
+    fields, plain = request.fields, bool(request.messages) or request.dialect not in ("chat", "messages")
+    if request.messages:
+        plain &= all(message.text is not None or message.content is None for message in request.messages)
+        plain &= not _speaks(request.body)
+    for name in _TEXTS:
+        if (value := fields.get(name)) is not None:
+            plain &= _plain(value)
+    if not plain:
         raise _unknown("a part of it is no text (an image, a sound, a tool's call); text alone was expected.")
-    named_tools = request.fields.get("tools") or request.fields.get("functions") or ()
+    named_tools = fields.get("tools") or fields.get("functions") or ()
     if not isinstance(named_tools, list | tuple) or any(_hosted(tool) for tool in named_tools):
         raise _unknown("it names a tool that the upstream runs; tools of the caller's own were expected.")
     return len(request.body) + (TOOLS_TOKENS if named_tools else 0)
+
+
+def _speaks(body: bytes) -> bool:
+    """Whether a message names a sound of an earlier reply, all of which the upstream reads for an id's few bytes."""
+    messages = read_object(body).get("messages")
+    return isinstance(messages, list) and any(
+        isinstance(message, dict) and message.get("audio") is not None for message in messages
+    )
 
 
 def _plain(value: object) -> bool:
@@ -100,19 +123,25 @@ def _reply_tokens(request: Request, upstream: UpstreamConfig) -> int:
     fields = request.fields
     if request.dialect in _NO_OUTPUT:
         return 0
-    given = [fields[name] for name in _BOUNDS if fields.get(name) is not None]
-    if not all(type(bound) is int and bound >= 0 for bound in given):
-        raise _unknown("its bound of the reply's tokens is no whole number; one was expected.")
-    bound = max(given) if given else upstream.max_reply_tokens
+    names, most, bounded = _BOUNDS.get(request.dialect, ()), 0, False
+    for name in _ALL_BOUNDS:
+        if (given := fields.get(name)) is not None:
+            if type(given) is not int or given < 0:
+                raise _unknown("its bound of the reply's tokens is no whole number; one was expected.")
+            most, bounded = max(most, given), bounded or name in names
+    bound = most if bounded else upstream.max_reply_tokens
     if bound is None:
-        raise _unknown("it sets no bound of the reply's tokens, such as max_tokens, and upstreams."
-                       f"{upstream.name}.max_reply_tokens is not set; one of them was expected.")  # fmt: skip
-    times = [fields[name] for name in ("n", "best_of") if fields.get(name) is not None]
-    if not all(type(time) is int and time >= 1 for time in times):
-        raise _unknown("its n is no whole number from 1 on; one was expected.")
+        raise _unknown(f"it sets no bound of the reply's tokens ({' or '.join(names) or 'there is none'}), and "
+                       f"upstreams.{upstream.name}.max_reply_tokens is not set; one was expected.")  # fmt: skip
+    times = 1
+    for name in ("n", "best_of"):
+        if (time := fields.get(name)) is not None:
+            if type(time) is not int or time < 1:
+                raise _unknown("its n is no whole number from 1 on; one was expected.")
+            times = max(times, time)
     prompts = fields.get("prompt")
     several = len(prompts) if request.dialect == "completions" and isinstance(prompts, list) else 1
-    return bound * max(times, default=1) * max(1, several)
+    return bound * times * max(1, several)
 
 
 def _cost(prompt: int, reply: int, upstream: UpstreamConfig, currency: str) -> Decimal:

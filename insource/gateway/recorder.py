@@ -16,7 +16,7 @@ from insource.backends.reply import Reply
 from insource.cascade.audit_sample import Finding
 from insource.cascade.choice import Choice
 from insource.config import Config, UpstreamConfig
-from insource.errors import InsourceError, StoreError
+from insource.errors import StoreError
 from insource.gateway.metrics import Metrics
 from insource.gateway.money import MeanCost, cost_of
 from insource.gateway.spans import Spans, Token
@@ -95,15 +95,15 @@ class Recorder:
 
         With `record = "after_reply"` it is queued; while the ledger fails it is waited for, and refused, as else.
         """
-        answer = exchange.choice.answer
-        content = self._content(exchange, answer=answer.content if answer else None)
-        decision, kept = exchange.choice.decision, _kept(exchange.task)
+        answer, decision = exchange.choice.answer, exchange.choice.decision
+        content = _content(exchange.request, exchange.task, decision.time, answer=answer.content if answer else None)
+        kept = _kept(exchange.task)
         try:
             if self._waits or self._ledger.failing is not None:  # an append that succeeds ends the failing
                 await self._ledger.append(decision, content, keep_text=kept)
             else:
                 self._ledger.note(decision, content, keep_text=kept)
-        except InsourceError as error:
+        except BaseException as error:  # cancelled, too: nothing was sent
             if exchange.taken is not None:
                 exchange.taken.give_back()
             if isinstance(error, StoreError):
@@ -146,7 +146,8 @@ class Recorder:
             reference=compared.reference,
         )
         if exchange.taken is not None:
-            exchange.taken.settle(settlement, replied=reply is not None)
+            whole = reply is not None and reply.whole
+            exchange.taken.settle(settlement, replied=reply is not None, whole=whole, attempts=attempts)
         self._count(exchange, settlement)
         self._spans.end(exchange.token, decision, settlement, attempts=attempts)
         if not accepted or decision.tier is not None:
@@ -154,7 +155,7 @@ class Recorder:
         if exchange.choice.picked or (accepted and decision.audited and exchange.choice.scored is not None):
             self._hold(exchange, settlement)
         else:
-            content = self._content(exchange, reply=reply) if reply and reply.content is not None else None
+            content = _replied(exchange, reply) if reply and reply.content is not None else None
             self._ledger.settle(settlement, content, keep_text=_kept(exchange.task))
 
     async def found(self, task: Task, finding: Finding) -> None:
@@ -170,10 +171,8 @@ class Recorder:
         agrees = "unknown" if audit.agrees is None else str(audit.agrees).lower()
         name = "insource_shadow_audits_total" if finding.beside else "insource_audits_total"
         self._metrics.add(name, task=task.name, agrees=agrees)
-        content = None
-        if finding.reference is not None:
-            text = _text(finding.request, task)
-            content = Content(audit.request_id, audit.time, task.name, text, reference=finding.reference)
+        said = finding.reference
+        content = _content(finding.request, task, audit.time, reference=said) if said is not None else None
         self._ledger.audit(audit, content, keep_text=_kept(task))
         if audit.accepted:
             self._release(finding)
@@ -240,11 +239,9 @@ class Recorder:
             cost += settlement.cost
         audited = replace(settlement, usage=usage, cost=cost, cost_saved=Decimal(0))
         self._spent(exchange, audited, asked_by)
-        content = None
-        if finding is not None and finding.bought and finding.reference is not None:
-            text, task = _text(exchange.request, exchange.task), exchange.choice.decision.task
-            content = Content(audited.request_id, audited.time, task, text, reference=finding.reference)
-        self._ledger.settle(audited, content, keep_text=_kept(exchange.task))
+        task, said = exchange.task, finding.reference if finding is not None and finding.bought else None
+        content = _content(exchange.request, task, audited.time, reference=said) if said is not None else None
+        self._ledger.settle(audited, content, keep_text=_kept(task))
 
     def _spent(self, exchange: Exchange, settlement: Settlement, served_by: str | None = None) -> None:
         """Count what an upstream took for a request."""
@@ -275,12 +272,22 @@ class Recorder:
             how = exchange.task.when_kept.value if exchange.task is not None else WhenKept.REFUSE.value
             self._metrics.add("insource_kept_total", task=task, how=how)
 
-    def _content(self, exchange: Exchange, *, answer: str | None = None, reply: Reply | None = None) -> Content:
-        decision, task = exchange.choice.decision, exchange.task
-        said = reply.content if reply else answer
-        reference = reply.content if reply and reply.status == 200 and task is not None else None
-        text = _text(exchange.request, task)
-        return Content(decision.request_id, decision.time, decision.task, text, said, reference)
+
+def _replied(exchange: Exchange, reply: Reply) -> Content | None:
+    """Return what goes with a settlement: a task's reply is its reference, too."""
+    task, time = exchange.task, exchange.choice.decision.time
+    reference = reply.content if reply.status == 200 and task is not None else None
+    return _content(exchange.request, task, time, answer=reply.content, reference=reference)
+
+
+def _content(
+    request: Request, task: Task | None, time: datetime, *, answer: str | None = None, reference: str | None = None
+) -> Content | None:
+    """Return what may be kept of an exchange, None for a task of which nothing is, not even a digest."""
+    if task is not None and task.content == "none":
+        return None
+    name, days = (task.name, task.retention_days) if task is not None else (None, None)
+    return Content(request.id, time, name, _text(request, task), answer, reference, request.subject, days)
 
 
 def _text(request: Request, task: Task | None) -> str:

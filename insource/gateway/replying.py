@@ -44,7 +44,7 @@ async def _keep(gateway: Gateway, stack: Stack, exchange: Exchange, client: Clie
             scored = exchange.choice.scored
             text = text_of(request, task.messages) or request.body.decode("utf-8", "replace")
             said = (scored.content, scored.score) if scored else (None, None)
-            await gateway.queue_review(request.id, task.name, text, *said)
+            await gateway.queue_review(request, task.name, text, *said)
         await stack.chooser.reply(request, exchange.choice)
     except InsourceError as error:
         status = error.status if isinstance(error, KeptLocal) else 503

@@ -16,7 +16,7 @@ from insource.backends.contract import Backend
 from insource.cascade.builder import ActiveTier, Trial, standing_tiers
 from insource.cascade.match import Matcher
 from insource.gateway.loading import Identity, Loading, Opened, OpenSpecialist, Refused, identity
-from insource.gateway.stack import BuildStack, Opening, Snapshot, Stack, Standing, tier_names
+from insource.gateway.stack import BuildStack, Opening, Snapshot, Stack, Standing, tasks_here, tier_names
 from insource.types import Doubt, SpecialistVersion, Suspension, Task
 
 _LOG = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Serving:
         names = self._versions.tasks()
         active = {name: self._versions.active(name) for name in names}
         found = []
-        for name in dict.fromkeys((*self._tasks, *(name for name in names if "/" not in name))):
+        for name in tasks_here(self._tasks, names):
             task, known = self._tasks.get(name), name in active
             trial = self._versions.trial(name) if known else None
             if task is None and active.get(name) is None and trial is None:

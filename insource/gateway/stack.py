@@ -6,7 +6,7 @@ It follows nothing by itself; `serving` makes stacks and retires them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
@@ -163,3 +163,8 @@ class Snapshot:
 def tier_names(task: Task) -> tuple[str, ...]:
     """Return the names under which the registry holds the versions of a task's tiers."""
     return tuple(f"{task.name}/{tier}" for tier in task.tiers)
+
+
+def tasks_here(configured: Iterable[str], trained: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the tasks that are configured or have a version; tiers in the house are none."""
+    return tuple(dict.fromkeys((*configured, *(name for name in trained if "/" not in name))))

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +21,12 @@ from typing import Any
 from insource.config import Config
 from insource.config.given import Given
 from insource.errors import InsourceError, StoreError
+from insource.gateway.announcing import start_lines
 from insource.gateway.child import Child
 from insource.gateway.companion import Companion
 from insource.gateway.control import new_loop
-from insource.gateway.keyring import has_valid_key, keys_line
-from insource.gateway.limits import Limits
+from insource.gateway.keyring import has_valid_key
+from insource.gateway.limits import LimitKeeper
 from insource.gateway.limits_shared import LimitsServer
 from insource.gateway.listening import is_loopback, listen, url_of
 from insource.gateway.reloading import check_fixed
@@ -127,13 +128,13 @@ class Supervisor:
                     Ledger.open(home, clock=self._clock, retention_days=days, witness=witness)
                 )
                 self._server = LedgerServer(self._ledger)
-                kept = Limits(home, self._clock)
+                kept = LimitKeeper(home, self._clock)
                 opened.callback(kept.close)
                 self._limits = LimitsServer(kept)
                 self._running = opened.enter_context(Running(home, self._url(), limits.workers))
                 self._watch_signals()
                 delivering = asyncio.ensure_future(
-                    keep_delivering(home, self._ledger.feedback_now, write_act=self._ledger.act_now)
+                    keep_delivering(home, self._ledger.feedback_now, self._ledger.act_now)
                 )
                 try:
                     await self._serve()
@@ -148,12 +149,15 @@ class Supervisor:
         """Start all workers, keep them running until told to stop, then let them end."""
         for child in self._children.values():
             await self._admit(child)
-        ready: Awaiting = asyncio.gather(*(child.ready for child in self._children.values()))
+        starting = [asyncio.ensure_future(self._first(number)) for number in self._children]
+        ready: Awaiting = asyncio.gather(*starting)
         stop: Awaiting = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for job in starting:  # else one would start again what ends from now on
+            job.cancel()
         if not self._stop.is_set():
             ready.result()  # raises what a worker says keeps it from starting
-            self._announce(self._lines())
+            self._announce(start_lines(self._config, self._url(), self._ledger.keeper, self._clock()))
         keepers: Awaiting = asyncio.gather(self._steward.run(), *(self._keep(number) for number in self._children))
         await asyncio.wait({keepers, stop}, return_when=asyncio.FIRST_COMPLETED)
         await self._drain(keepers)
@@ -167,25 +171,49 @@ class Supervisor:
         await self._limits.serve(child.limits)
         child.start(self._given)
 
+    async def _first(self, number: int) -> None:
+        """Return once a worker serves; the others may serve already, so one that is killed is started again.
+
+        Raises what it says keeps it from starting, or that it ended by itself.
+        """
+        deaths = 0
+        while True:
+            child = self._children[number]
+            try:
+                return await child.ready
+            except InsourceError:
+                if (code := await child.ended()) >= 0:
+                    raise
+            deaths += 1
+            if not await self._replace(number, code, deaths):
+                return
+
     async def _keep(self, number: int) -> None:
         """Start a worker again whenever it ends, until told to stop."""
         quick_deaths = 0
         while True:
             child = self._children[number]
             code = await child.ended()
-            self._dead(child.pid)
-            if self._stop.is_set():
-                return
             lived = asyncio.get_running_loop().time() - child.started
             quick_deaths = quick_deaths + 1 if lived < self._pace.steady else 0
-            self._record_end(number, child, code)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self._pace.after(quick_deaths))
+            if not await self._replace(number, code, quick_deaths):
                 return
-            self._children[number] = child = await self._spawn()
-            await self._admit(child)
-            if self._stop.is_set():
-                child.signal(signal.SIGTERM)
+
+    async def _replace(self, number: int, code: int, quick_deaths: int) -> bool:
+        """Start another worker in the place of one that ended; return False where it is told to stop before."""
+        child = self._children[number]
+        self._dead(child.pid)
+        if self._stop.is_set():
+            return False
+        self._record_end(number, child, code)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), self._pace.after(quick_deaths))
+            return False
+        self._children[number] = child = await self._spawn()
+        await self._admit(child)
+        if self._stop.is_set():
+            child.signal(signal.SIGTERM)
+        return True
 
     def _record_end(self, number: int, child: Child, code: int) -> None:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -279,23 +307,6 @@ class Supervisor:
 
     def _url(self) -> str:
         return url_of(self._listening, tls=self._config.gateway.tls_cert is not None)
-
-    def _lines(self) -> Iterator[str]:
-        """Yield what a person needs to know of a gateway that has started."""
-        config = self._config
-        upstream = config.default_upstream
-        full = sorted(name for name, task in config.tasks.items() if task.content == "full")
-        loopback = is_loopback(config.gateway.host)
-        yield f"insource listens on {self._url()}/v1 ({'loopback only' if loopback else 'open to others'})"
-        yield keys_line(config.home, self._clock(), loopback=loopback)
-        if config.gateway.workers > 1:
-            yield f"workers: {config.gateway.workers}, and this process, which writes the ledger"
-        yield f"upstream: {upstream.name + ', ' + upstream.base_url if upstream else 'none configured'}"
-        yield f"ledger: {config.home}, files readable by you only"
-        refusal = self._ledger.keeper.refusal
-        yield f"proofs: signed by {self._ledger.keeper.key}" if refusal is None else f"! proofs: NOT signed: {refusal}"
-        kept = f'digests only, except for {", ".join(full)} (content = "full")' if full else "digests only, no texts"
-        yield f"content: {kept}; kept for {config.store.retention_days} days"
 
     def _share_metrics(self, opened: ExitStack) -> None:
         """Make the folder through which any worker tells the metrics of all; those of dead gateways go."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from insource.gateway.limits import MONEY, TOKENS, Limiter
+from insource.gateway.budgets import MONEY, TOKENS
+from insource.gateway.limits import Limiter
 from insource.gateway.pricing import spent
 from insource.types import Settlement
 
@@ -20,9 +21,9 @@ class Taken:
     limits: Limiter
     ticket: int
 
-    def settle(self, settlement: Settlement, *, replied: bool) -> None:
-        """Put what was spent in its place, as far as it is known."""
-        self.limits.settle(self.ticket, spent(settlement, replied=replied))
+    def settle(self, settlement: Settlement, *, replied: bool, whole: bool, attempts: int | None) -> None:
+        """Put what was spent in its place, as far as it is known after so many attempts."""
+        self.limits.settle(self.ticket, spent(settlement, replied=replied, whole=whole, attempts=attempts))
 
     def give_back(self) -> None:
         """Nothing was sent: nothing was spent."""

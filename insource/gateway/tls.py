@@ -1,6 +1,6 @@
 """TLS by files: a certificate and its private key, checked before anything is served with them.
 
-It knows two files and the context that the server serves with; when they are read again, the worker is told.
+It knows two files and contexts made of them; when they are read again, the worker is told.
 """
 
 from __future__ import annotations
@@ -18,12 +18,24 @@ def open_tls(config: GatewayConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load(context, config.tls_cert, config.tls_key)
+    _load(context, config.tls_cert, config.tls_key)
     return context
 
 
-def load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Have connections to come served with these files; raise ConfigError, changing nothing, where they do not fit."""
+def serve_with(context: ssl.SSLContext, fresh: ssl.SSLContext) -> None:
+    """Have connections to come on `context`, which a server listens with, served with the files of `fresh`.
+
+    A context that files are loaded into anew serves nobody any more where they do not fit, so none is. OpenSSL calls
+    back for every connection, also where the client names no server.
+    """
+
+    def switch(connection: ssl.SSLObject, name: str | None, listening: ssl.SSLContext) -> None:
+        connection.context = fresh
+
+    context.sni_callback = switch
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     for name, file in (("gateway.tls_cert", certificate), ("gateway.tls_key", key)):
         try:
             file.read_bytes()

@@ -24,13 +24,13 @@ from insource.errors import InsourceError
 from insource.gateway.app import Application, create_app
 from insource.gateway.control import Control, Message, new_loop
 from insource.gateway.gateway import Gateway
+from insource.gateway.limits_leased import Leased
 from insource.gateway.limits_shared import LimitsClient
 from insource.gateway.logs import configure_logs
 from insource.gateway.orphans import ORPHANED, end_with
 from insource.gateway.parts import Parts
 from insource.gateway.server import Server, make_server
-from insource.gateway.tls import load as load_tls
-from insource.gateway.tls import open_tls
+from insource.gateway.tls import open_tls, serve_with
 from insource.store.ledger_client import LedgerClient
 from insource.store.writer import LedgerWriter
 
@@ -88,7 +88,8 @@ class _Worker:
         client = await LedgerClient.connect(
             self._ledger, clock=utc_now, retention_days=config.store.retention_days, gone=_orphaned
         )
-        limiter = await LimitsClient.connect(self._limits)
+        lessor = await LimitsClient.connect(self._limits)
+        limiter = Leased(lessor)
         with self._build(config, client) as parts:
             self._app = app = create_app(replace(parts, limits=limiter))
             limits = config.gateway
@@ -112,6 +113,7 @@ class _Worker:
                 raise app.state.failure or InsourceError("The server did not start; its log says why.")
             await client.close()
             limiter.close()
+            lessor.close()
 
     def _ready(self, control: Control) -> None:
         gc.collect()
@@ -153,10 +155,10 @@ class _Worker:
         if gateway is None or self._server is None:
             raise InsourceError("The worker has not started yet, or stops. Reload again in a second.")
         config = given.config()
-        open_tls(config.gateway)  # what does not fit is refused before anything is taken over
+        fresh = open_tls(config.gateway)  # what does not fit is refused before anything is taken over
         await gateway.reload(config)
-        if self._tls is not None and config.gateway.tls_cert is not None and config.gateway.tls_key is not None:
-            load_tls(self._tls, config.gateway.tls_cert, config.gateway.tls_key)
+        if self._tls is not None and fresh is not None:
+            serve_with(self._tls, fresh)
         self._server.set_limits(config.gateway.drain_s, config.gateway.receipt_s)
 
     async def _flush(self) -> None:

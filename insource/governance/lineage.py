@@ -12,7 +12,7 @@ from typing import Any
 from insource.governance.figures import AnswerFigures, Promotion
 from insource.store.columns import Act
 
-_DETAIL = re.compile(r"(?P<why>.*) \(before: (?P<before>\S+); digest \S+\)", re.DOTALL)
+_DETAIL = re.compile(r"(?P<why>.*) \(before: (?P<before>\S+); digest \S+?(; row \S+)?\)", re.DOTALL)
 
 
 def figure_on_test(lineage: Mapping[str, Any], name: str) -> float | None:

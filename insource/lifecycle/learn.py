@@ -74,10 +74,12 @@ class School:
         self._home, self._say, self._now = home, say, now
 
     def learn(
-        self, task: Task, recipe: Recipe | None = None, *, anyway: bool = False, new_answers: bool = False
-    ) -> Learned | NotYet:
+        self, task: Task, recipe: Recipe | None = None, *, anyway: bool = False, new_answers: bool = False,
+        same: Sequence[str] = (),
+    ) -> Learned | NotYet:  # fmt: skip
         """Train a candidate where that is worth it; `anyway` however little is new.
 
+        What `same` names of the recipe is taken from the last version's, where there is one.
         Worth it is a quarter more lessons than the last version had (as in a backtest), or, once the task was
         suspended, as many more unbiased ones since, and enough to certify anything. Raises UserError where the task
         keeps no text, DataError where too many references of the teacher lie outside the closed set that the last
@@ -85,6 +87,10 @@ class School:
         """
         check_content(task)
         before = next(reversed(self._registry.versions(task.name)), None)
+        recipe = recipe or Recipe()
+        if before is not None:
+            last = Recipe.of_lineage(before.lineage.get("recipe", {}))
+            recipe = replace(recipe, **{name: getattr(last, name) for name in same})
         lessons = self._lessons(task)
         since = learned_to(before)
         new = [lesson for lesson in lessons if lesson.seq > since]
@@ -97,14 +103,14 @@ class School:
             dropped = {lesson.request_id for lesson in outside(lessons, space)}
             strange = len(dropped)
             lessons = [lesson for lesson in lessons if lesson.request_id not in dropped]
-        chosen = choose(lessons, evidence_after=after, seed=recipe.seed if recipe else 0)
+        chosen = choose(lessons, evidence_after=after, seed=recipe.seed)
         told = {"to": max((lesson.seq for lesson in lessons), default=0), "evidence": len(chosen.evidence),
                 "also": len(chosen.also), "older": len(chosen.older), "lessons": len(lessons),
                 "evidence_after": after}  # fmt: skip
         trained = train(
             [lesson.example(task.messages) for lesson in chosen.evidence],
             task,
-            replace(recipe or Recipe(), gold=True),
+            replace(recipe, gold=True),
             home=self._home,
             registry=self._registry,
             artifacts=self._artifacts,
@@ -132,7 +138,7 @@ def check_content(task: Task) -> None:
     """Raise UserError where the task keeps no text to learn from."""
     if task.content != "full":
         raise UserError(
-            f'Task {task.name!r} keeps digests only (content = "{task.content}"), so there is no text to learn from; '
+            f'Task {task.name!r} keeps no texts (content = "{task.content}"), so there is no text to learn from; '
             f'content = "full" was expected. Set it in [tasks.{task.name}], and learn once requests have passed.'
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +28,10 @@ ALL_WENT_UP = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One request with the answer taken as right; `unbiased` says that how hard it is had no part in its being here."""
+    """One request with the answer taken as right; `unbiased` says that how hard it is had no part in its being here.
+
+    `seal` has the ids of the keys under which its text is kept.
+    """
 
     seq: int
     request_id: str
@@ -37,6 +40,7 @@ class Lesson:
     answer: str
     source: str
     unbiased: bool
+    seal: tuple[bytes, ...] | None = None
 
     @property
     def gold(self) -> bool:
@@ -53,7 +57,7 @@ class Lesson:
             role, _, said = self.text.partition(": ")
         request = Request(self.request_id, (Message(role, said),))
         answer, gold = (None, self.answer) if self.gold else (self.answer, None)
-        return Example(request, answer, gold, time=self.time)
+        return Example(request, answer, gold, time=self.time, seal=self.seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def unbiased(decision: Any) -> bool:
 
 
 def gather(
-    references: Iterable[tuple[int, str, datetime, str, str, str]],
+    references: Iterable[tuple[int, str, datetime, str, str, str, tuple[bytes, ...] | None]],
     reviews: Iterable[Any],
     decided: Callable[[str], Any],
     corrected: Callable[[str], Sequence[Any]] = lambda request_id: (),
@@ -88,31 +92,29 @@ def gather(
     request's row of the ledger (or None), `corrected` what people said of it. Sources that are neither gold nor
     upstream are refused (ValueError): what else there is may be a specialist's own answer.
     """
-    found: dict[str, tuple[int, int, datetime, str, str, str]] = {}
+    found: dict[str, Lesson] = {}
 
-    def keep(seq: int, request_id: str, time: datetime, text: str, answer: str, source: str) -> None:
-        before = found.get(request_id)
-        if before is None or (RANKS[source], seq) >= (RANKS[before[5]], before[0]):
-            found[request_id] = (seq, 0, time, text, answer, source)
+    def keep(lesson: Lesson) -> None:
+        before = found.get(lesson.request_id)
+        if before is None or (RANKS[lesson.source], lesson.seq) >= (RANKS[before.source], before.seq):
+            row = decided(lesson.request_id) if before is None else None
+            fair = before.unbiased if before is not None else row is not None and unbiased(row.decision)
+            found[lesson.request_id] = replace(lesson, unbiased=fair)
 
-    for seq, request_id, time, text, answer, source in references:
+    for seq, request_id, time, text, answer, source, seal in references:
         if source not in ("gold", "upstream"):
             raise ValueError(f"a reference has the source {source!r}; gold or upstream was expected")
         if source == "gold" and (told := list(corrected(request_id))):
             better = [each for each in told if each.source != "review"]
             source = "gold" if better else "review"
             answer = (better or told)[-1].answer
-        keep(seq, request_id, time, text, answer, source)
+        keep(Lesson(seq, request_id, time, text, answer, source, False, seal))
     for review in reviews:
         if review.text is not None and review.answer is not None and review.request_id not in found:
             row = decided(review.request_id)
-            keep(0 if row is None else row.seq, review.request_id, review.time, review.text, review.answer, "review")
-    lessons = []
-    for request_id, (seq, _, time, text, answer, source) in found.items():
-        row = decided(request_id)
-        fair = row is not None and unbiased(row.decision)
-        lessons.append(Lesson(seq, request_id, time, text, answer, source, fair))
-    return sorted(lessons, key=lambda lesson: lesson.seq)
+            seq, text, answer = 0 if row is None else row.seq, review.text, review.answer
+            keep(Lesson(seq, review.request_id, review.time, text, answer, "review", False, review.seal))
+    return sorted(found.values(), key=lambda lesson: lesson.seq)
 
 
 def choose(lessons: Sequence[Lesson], *, evidence_after: int = 0, window: int = WINDOW, seed: int = 0) -> Lessons:

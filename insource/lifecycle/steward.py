@@ -133,7 +133,7 @@ class Steward:
                 self._go_back(watch)
             self._keep(watch)
             return True
-        acted = self._watch_active(watch) or self._doubt(watch)
+        acted = self._watch_active(watch) or self._lift(watch) or self._doubt(watch)
         self._keep(watch)
         if not acted and self._is_new(watch):
             acted = self._advance(verdict_of(watch, self._rollout, self._unservable), watch.read_to)
@@ -149,23 +149,26 @@ class Steward:
         return judged != depends
 
     def _watch_active(self, watch: TaskWatch) -> bool:
-        """Suspend what is shown to be wrong, and lift the steward's own suspension where all is shown to be right."""
+        """Suspend what is shown to be wrong, or raise the threshold to where it was shown to be right."""
         monitors, standing = watch.monitors, watch.standing
-        name, suspension = standing.task.name, standing.suspension
+        name = standing.task.name
         if monitors is None:
             return False
-        if suspension is None and monitors.crossed:
+        if standing.suspension is None and monitors.crossed:
             why = marked("; ".join(monitors.watch().crossed), watch.read_to)
             self._registry.suspend(name, STEWARD, why, self._now())
             _LOG.warning("task %s is suspended: %s", name, why)
             return True
-        if suspension is None and monitors.raised is not None:
-            return self._raise_threshold(watch, monitors.raised, monitors.doubts)
-        if suspension is not None and suspension.who == STEWARD and monitors.recertified:
-            risk = monitors.watch().risk
-            told = f"re-certified since the suspension: {risk.count:,} wrong of {risk.rows:,}, at most {risk.upper:.1%}"
-            return self._registry.resume(name, STEWARD, marked(told, watch.read_to), self._now())
-        return False
+        return monitors.raised is not None and self._raise_threshold(watch, monitors.raised, monitors.doubts)
+
+    def _lift(self, watch: TaskWatch) -> bool:
+        """Lift the steward's own suspension where all is shown to be right since."""
+        monitors, suspension = watch.monitors, watch.standing.suspension
+        if monitors is None or suspension is None or suspension.who != STEWARD or not monitors.recertified:
+            return False
+        risk = monitors.watch().risk
+        told = f"re-certified since the suspension: {risk.count:,} wrong of {risk.rows:,}, at most {risk.upper:.1%}"
+        return self._registry.resume(watch.standing.task.name, STEWARD, marked(told, watch.read_to), self._now())
 
     def _raise_threshold(self, watch: TaskWatch, found: Calibration, doubts: int) -> bool:
         """Have the active version go on at the higher threshold that a doubt found; what watches it begins anew."""

@@ -29,8 +29,9 @@ SETTLEMENT = (
 )
 AUDIT = "request_id, time, task, version, accepted, agrees, detail, content_digest, accepts, stage, score, seconds"
 ACT = "time, who, what, subject, detail"
+INSERT_ACT = f"INSERT INTO acts ({ACT}) VALUES (?, ?, ?, ?, ?)"
 FEEDBACK = "request_id, time, task, answer, who, source"
-CONTENT = "salt, text, answer, reference, time, task, expires"
+CONTENT = "salt, text, answer, reference, time, task, expires, subject"
 
 
 @dataclass(frozen=True, slots=True)

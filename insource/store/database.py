@@ -161,6 +161,7 @@ def _migrate(connection: apsw.Connection, path: Path, migrations: Sequence[Migra
             f"{path} has schema {version}; this insource reads schema {len(migrations)}. "
             "Run `insource serve` once; it brings the file up to date."
         )
+    behind = 0 < version < len(migrations)
     while version < len(migrations):
         with transaction(connection, path):
             version = _version(connection)  # another process may have been quicker
@@ -168,6 +169,8 @@ def _migrate(connection: apsw.Connection, path: Path, migrations: Sequence[Migra
                 migrations[version](connection)
                 version += 1
                 connection.execute(f"PRAGMA user_version = {version}")
+    if behind:  # what a step has overwritten leaves the log and the file, unless a reader is in the way
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _version(connection: apsw.Connection) -> int:

@@ -22,7 +22,7 @@ SECONDS = 1.0
 
 
 class Mailbox(Protocol):
-    """Where the answers wait; the registry is one."""
+    """Where answers and acts wait; the registry is one."""
 
     def outgoing_feedback(self) -> tuple[Feedback, ...]:
         """Return those that wait."""
@@ -30,6 +30,14 @@ class Mailbox(Protocol):
 
     def close_feedback(self, feedback: Feedback, state: Delivered) -> None:
         """Record what became of one."""
+        ...
+
+    def outgoing_acts(self) -> tuple[tuple[int, Act], ...]:
+        """Return the administrative acts that wait, each with its number."""
+        ...
+
+    def close_acts(self, number: int) -> None:
+        """Record that those up to a number are told."""
         ...
 
 
@@ -55,46 +63,35 @@ def deliver(mailbox: Mailbox, home: Path, write: Callable[[Feedback], None]) -> 
     return delivered
 
 
-class ActsOutgoing(Protocol):
-    """Where administrative acts wait; the registry is one."""
-
-    def outgoing_acts(self) -> tuple[tuple[int, Act], ...]:
-        """Return those that wait, each with its number."""
-        ...
-
-    def close_acts(self, number: int) -> None:
-        """Record that those up to a number are told."""
-        ...
-
-
-def deliver_acts(mailbox: ActsOutgoing, home: Path, write: Callable[[Act], None]) -> int:
+def deliver_acts(mailbox: Mailbox, home: Path, write: Callable[[Act], None]) -> int:
     """Write all acts of the registry that the ledger of `home` does not have, and return how many; blocks.
 
-    `write` is `Ledger.act_now`. Raises what it raises; then that act and the later ones wait on.
+    `write` is `Ledger.act_now`. Raises what it raises; then all of the batch wait on, and those that were written are
+    found in the ledger the next time. Each change of the registry has every worker read the keys again, so that a batch
+    is closed at once.
     """
     delivered = 0
     while waiting := mailbox.outgoing_acts():
         with LedgerReader(home) as ledger:
             told = set(ledger.acts())
-        for number, act in waiting:
+        for _, act in waiting:
             if act not in told:
                 write(act)
                 delivered += 1
-            mailbox.close_acts(number)
+        mailbox.close_acts(waiting[-1][0])
     return delivered
 
 
 async def keep_delivering(
     home: Path,
     write: Callable[[Feedback], None],
+    write_act: Callable[[Act], None],
     seconds: float = SECONDS,
-    *,
-    write_act: Callable[[Act], None] | None = None,
 ) -> None:
     """Deliver what comes into the registry of `home`, until cancelled; for the process that writes the ledger.
 
     It looks every `seconds`, and at what waits only where the registry has changed. What fails is logged and tried
-    again. Without `write_act` acts stay where they are.
+    again.
     """
     seen = -1
     registry: Registry | None = None
@@ -106,8 +103,7 @@ async def keep_delivering(
                 changed, mailbox = registry.changed(), registry
                 if changed != seen:
                     await _to_its_end(asyncio.to_thread(deliver, mailbox, home, write))
-                    if write_act is not None:
-                        await _to_its_end(asyncio.to_thread(deliver_acts, mailbox, home, write_act))
+                    await _to_its_end(asyncio.to_thread(deliver_acts, mailbox, home, write_act))
                     seen = changed
             except InsourceError as error:
                 LOG.error("people's answers and acts wait to be written to the ledger: %s", error)

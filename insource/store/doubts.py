@@ -30,7 +30,6 @@ SELECT {DOUBT} FROM doubts
 WHERE task = ?1 AND version = ?2 AND time <= ?3 AND (ended IS NULL OR ended >= ?3) ORDER BY seq DESC LIMIT 1
 """
 END = "UPDATE doubts SET ended = ? WHERE task = ? AND ended IS NULL"
-INSERT_ACT = f"INSERT INTO acts ({columns.ACT}) VALUES (?, ?, ?, ?, ?)"
 KEEP = "INSERT OR REPLACE INTO watches (task, basis, row, time, state, told) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -70,7 +69,7 @@ class Doubts(ABC):
             connection.execute(RAISE, values)
             if not quiet:
                 act = Act(doubt.time, doubt.who, "doubt", f"{doubt.task}@{doubt.version}", doubt.why)
-                connection.execute(INSERT_ACT, columns.act_values(act))
+                connection.execute(columns.INSERT_ACT, columns.act_values(act))
         return doubt
 
     def end_doubt(self, doubt: Doubt, who: str, why: str, now: datetime, *, quiet: bool = False) -> bool:
@@ -81,7 +80,7 @@ class Doubts(ABC):
             connection.execute(END, (columns.micros(now), doubt.task))
             if not quiet:
                 act = Act(now, who, "end doubt", f"{doubt.task}@{doubt.version}", why)
-                connection.execute(INSERT_ACT, columns.act_values(act))
+                connection.execute(columns.INSERT_ACT, columns.act_values(act))
         return True
 
     def doubt(self, task: str) -> Doubt | None:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from insource.store import columns
+from insource.store.content_keys import Seal
+from insource.store.contents import seal_of_row
 from insource.store.translate import translated
 from insource.types import Audit
 
@@ -27,8 +29,8 @@ SELECT 1 FROM contents e WHERE e.reference IS NOT NULL AND e.seq < c.seq AND e.s
     SELECT seq FROM audits WHERE request_id = d.request_id)
 """
 UPSTREAM = f"""
-SELECT c.seq, d.request_id, d.time, c.text, c.reference, 'upstream'
-FROM contents c
+SELECT c.seq, d.request_id, d.time, c.text, c.reference, 'upstream', c.subject, c.day
+FROM texts c
 LEFT JOIN settlements s ON s.seq = c.seq
 LEFT JOIN audits a ON a.seq = c.seq
 JOIN decisions d ON d.request_id = coalesce(a.request_id, s.request_id)
@@ -38,16 +40,17 @@ WHERE c.seq > :after AND c.task = :task AND c.text IS NOT NULL AND c.reference I
 ORDER BY c.seq LIMIT :page
 """
 TEXT = """
-SELECT c.text FROM contents c WHERE c.text IS NOT NULL AND c.seq IN (
+SELECT c.seq FROM texts c WHERE c.text IS NOT NULL AND c.seq IN (
     SELECT d.seq UNION ALL SELECT seq FROM settlements WHERE request_id = d.request_id UNION ALL
     SELECT seq FROM audits WHERE request_id = d.request_id)
 ORDER BY c.seq DESC LIMIT 1
 """
 GOLD = f"""
-SELECT seq, request_id, time, text, answer, 'gold' FROM (
-    SELECT f.seq, f.request_id, d.time, f.answer, ({TEXT}) AS text
-    FROM feedback f JOIN decisions d ON d.request_id = f.request_id WHERE f.seq > :after AND f.task = :task)
-WHERE text IS NOT NULL ORDER BY seq LIMIT :page
+SELECT g.seq, g.request_id, g.time, t.text, g.answer, 'gold', t.subject, t.day FROM (
+    SELECT f.seq, f.request_id, d.time, f.answer, ({TEXT}) AS kept
+    FROM feedback f JOIN decisions d ON d.request_id = f.request_id WHERE f.seq > :after AND f.task = :task) g
+JOIN texts t ON t.seq = g.kept
+ORDER BY g.seq LIMIT :page
 """
 REFERENCES = f"SELECT * FROM ({UPSTREAM}) UNION ALL SELECT * FROM ({GOLD}) ORDER BY 1 LIMIT :page"
 UNLABELLED = """
@@ -62,7 +65,7 @@ ORDER BY d.time DESC, d.seq DESC LIMIT ?
 class Reference(NamedTuple):
     """A text with the answer taken as right for it: "gold" from a person, or the "upstream"'s.
 
-    `seq` is that of the row that brought it, `time` that of the request.
+    `seq` is that of the row that brought it, `time` that of the request; `seal` has the ids of its text's keys.
     """
 
     seq: int
@@ -71,6 +74,7 @@ class Reference(NamedTuple):
     text: str
     reference: str
     source: str
+    seal: Seal
 
 
 def read_audits(
@@ -86,10 +90,11 @@ def read_references(
     path: Path, connection: apsw.Connection, task: str, after: int, limit: int | None
 ) -> Iterator[Reference]:
     """Yield references as `LedgerReader.references` says."""
-    for seq, request_id, time, text, reference, source in islice(
+    for seq, request_id, time, text, reference, source, subject, day in islice(
         paged(path, connection, REFERENCES, {"task": task}, after), limit
     ):
-        yield Reference(seq, request_id, columns.moment(time), _text(text), _text(reference), source)
+        seal = seal_of_row(subject, day)
+        yield Reference(seq, request_id, columns.moment(time), _text(text), _text(reference), source, seal)
 
 
 def unlabelled(path: Path, connection: apsw.Connection, task: str, limit: int) -> list[str]:

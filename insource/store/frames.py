@@ -28,7 +28,7 @@ AuditRow = tuple[
 ]
 ActRow = tuple[int, str, str, str, str | None]
 FeedbackRow = tuple[str, int, str, str, str, str]
-ContentRow = tuple[bytes, bytes | None, bytes | None, bytes | None, int, str | None, int]
+ContentRow = tuple[bytes, bytes | None, bytes | None, bytes | None, int, str | None, int, str | None]
 
 TABLES = ("decisions", "settlements", "audits", "acts", "feedback", "contents")
 """The order of a job's rows on the wire; None where the job has no row for the table."""

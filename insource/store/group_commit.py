@@ -63,18 +63,20 @@ class GroupCommit:
     """A queue, a thread, and `commit(jobs)`, which runs on that thread and never overlaps itself.
 
     `commit` reports a failure of some jobs in their `error`. If it raises, the thread ends and every waiting and
-    later caller gets a StoreError: nobody is left hanging.
+    later caller gets a StoreError: nobody is left hanging. `name` says in messages what is written.
     """
 
     def __init__(
         self,
         commit: Callable[[list[Job]], None],
         *,
+        name: str = "ledger",
         bound: int = 10_000,
         largest_batch: int = 256,
         retry_seconds: float = 1.0,
     ) -> None:
         self.lost = 0
+        self._name = name
         self._commit = commit
         self._bound = bound
         self._largest_batch = largest_batch
@@ -83,7 +85,7 @@ class GroupCommit:
         self._held: list[Job] = []
         self._stopped: StoreError | None = None
         self._ending = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="insource-ledger", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"insource-{name}", daemon=True)
         self._thread.start()
 
     @property
@@ -131,7 +133,7 @@ class GroupCommit:
     def _admit(self) -> None:
         if self.waiting >= self._bound:
             raise Overloaded(
-                f"{self.waiting} rows wait to be written to the ledger; at most {self._bound} may. "
+                f"{self.waiting} rows wait to be written to the {self._name}; at most {self._bound} may. "
                 "Try again in a second; if it lasts, the disk is too slow or full."
             )
 
@@ -151,12 +153,12 @@ class GroupCommit:
                 if batch:
                     self._commit(batch)
                     batch = self._settle(batch, last=not going)
-            self._stop(StoreError("The ledger is closed; open it again to write."), batch)
+            self._stop(StoreError(f"The {self._name} is closed; open it again to write."), batch)
         except BaseException as error:
-            LOG.exception("the ledger's writer ended")
+            LOG.exception("the %s's writer ended", self._name)
             stop = StoreError(
-                f"The ledger's writer ended ({type(error).__name__}: {error}). No further decision can be recorded. "
-                "Restart the gateway and report this."
+                f"The {self._name}'s writer ended ({type(error).__name__}: {error}). Nothing further can be written to "
+                "it. Restart the gateway and report this."
             )
             stop.__cause__ = error
             self._stop(stop, batch)
@@ -190,7 +192,7 @@ class GroupCommit:
                     self._held.append(job)
                     continue
                 self.lost += 1
-                LOG.error("a row was not written to the ledger: %s", job.error)
+                LOG.error("a row was not written to the %s: %s", self._name, job.error)
             if job.loop is None:
                 job.resolve()
             else:

@@ -21,7 +21,7 @@ COLUMNS = {
     "audits": f"seq, {columns.AUDIT}",
     "acts": f"seq, {columns.ACT}",
     "feedback": f"seq, {columns.FEEDBACK}",
-    "contents": f"seq, {columns.CONTENT}",
+    "contents": f"seq, {columns.CONTENT}, day",  # the key's id, which sealing adds
 }
 
 

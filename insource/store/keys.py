@@ -33,7 +33,6 @@ _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _COLUMNS = (
     "id, digest, name, created, created_by, tasks, upstreams, sensitivity, admin, expires, limits, revoked, revoked_by"
 )
-_INSERT_ACT = f"INSERT INTO acts ({columns.ACT}) VALUES (?, ?, ?, ?, ?)"
 _INSERT = f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"
 _SELECT = f"SELECT {_COLUMNS} FROM keys ORDER BY created, id"
 _REVOKE = "UPDATE keys SET revoked = ?, revoked_by = ? WHERE id = ? AND revoked IS NULL"
@@ -99,7 +98,7 @@ class Keys(ABC):
 
     def _key_act(self, connection: apsw.Connection, now: datetime, who: str, what: str, key: Key, why: str) -> None:
         act = Act(now, columns.plain(who) or "", what, key.id, f"{key.name}: {why}")
-        connection.execute(_INSERT_ACT, columns.act_values(act))
+        connection.execute(columns.INSERT_ACT, columns.act_values(act))
 
     @abstractmethod
     def _writing(self) -> AbstractContextManager[apsw.Connection]: ...

@@ -19,11 +19,14 @@ import apsw
 from insource.errors import StoreBusy, StoreError, StoreFull
 from insource.store import columns, migrations
 from insource.store.columns import Act, Feedback, Values
+from insource.store.content_keys import FILE as KEYS_FILE
+from insource.store.content_keys import ContentKeys
+from insource.store.contents import sealed_rows
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
-from insource.store.group_commit import GroupCommit, Job, again
+from insource.store.group_commit import Awaited, GroupCommit, Job, again
 from insource.store.insert import COLUMNS, insert_rows
 from insource.store.lock import WriterLock
-from insource.store.proof.keeper import Keeper
+from insource.store.proof.keeper import NOT_SIGNED, NOT_SIGNED_ACT, Keeper
 from insource.store.rows import RowMaker
 from insource.store.translate import translated
 from insource.types import Audit, Content, Decision, Settlement
@@ -37,19 +40,24 @@ SELECT max(coalesce((SELECT max(seq) FROM decisions), 0), coalesce((SELECT max(s
            coalesce((SELECT max(seq) FROM feedback), 0))
 """
 ERASED_AT_ONCE = 2_000
+ERASE_ACT = "erase"
+KEYS_BUSY_MILLISECONDS = 1_000
+"""How long decisions may wait for another process that writes the texts' keys."""
 
 
 class Ledger:
     """The one writer. Use as a context manager, or call `close`, which writes all that is queued."""
 
     def __init__(self, path: Path, lock: WriterLock, connection: apsw.Connection, keeper: Keeper,
-                 clock: Callable[[], datetime], retention: timedelta, bound: int) -> None:  # fmt: skip
+                 keys: ContentKeys, clock: Callable[[], datetime], retention: timedelta,
+                 bound: int) -> None:  # fmt: skip
         self.path = path
         self._lock = lock
         self._connection = connection
         self.keeper = keeper
         self._clock = clock
         self._rows = RowMaker(retention)
+        self._keys = keys
         self._seq = keeper.frontier.size
         self.failing: StoreError | None = None
         self._commits = GroupCommit(self._commit, bound=bound)
@@ -76,13 +84,14 @@ class Ledger:
                 if max_pages is not None:
                     connection.execute(f"PRAGMA max_page_count = {int(max_pages)}")
                 keeper = Keeper(home, path, connection, connection.execute(LAST_SEQ).get, witness)
+                keys = _open_keys(home, connection)
         except BaseException:
             lock.release()
             raise
-        ledger = cls(path, lock, connection, keeper, clock, timedelta(days=retention_days), bound)
+        ledger = cls(path, lock, connection, keeper, keys, clock, timedelta(days=retention_days), bound)
         try:
             ledger.record("insource", "start", "ledger", f"process {os.getpid()}, {keeper.ready()}")
-            keeper.begin()
+            keeper.begin(ledger._not_signed)
         except BaseException:
             ledger.close()
             raise
@@ -127,8 +136,14 @@ class Ledger:
         return self._commits.submit(self._rows.act(act), patient=patient)
 
     def act_now(self, act: Act) -> None:
-        """Return once an act of another time is committed and synced; blocks. For `delivery`."""
+        """Return once an act of another time is committed and synced; blocks. For `delivery`.
+
+        With one of erasing, the sealed texts whose keys it destroyed leave the file as well.
+        """
         self._commits.submit(self._rows.act(act), patient=False).result()
+        if act.what == ERASE_ACT:
+            self._commits.submit(self._drop_erased, patient=False).result()
+            self._commits.submit(self._empty_log, patient=False).result()
 
     async def feedback(self, feedback: Feedback) -> None:
         """Return once a person's answer is committed and synced; raises as `append`, StoreError for an unknown id."""
@@ -147,10 +162,10 @@ class Ledger:
         return self._clock()
 
     async def purge(self, now: datetime) -> int:
-        """Erase contents that expired by `now`, record it as an act, and return how many rows went.
+        """Erase contents that expired by `now` or whose subject was erased, record it, and return how many rows went.
 
-        Erased bytes are overwritten in the file, and the write-ahead log is emptied unless a reader is in
-        the way; then a later purge does it.
+        The keys of days that are over are destroyed. Erased rows are overwritten in the file, and the write-ahead log
+        is emptied unless a reader is in the way; then a later purge does it.
         """
         total, until = 0, columns.micros(now)
         while True:
@@ -159,7 +174,9 @@ class Ledger:
             if erased < ERASED_AT_ONCE:
                 break
         if total:
-            await self._commits.commit(self._rows.act(Act(now, "insource", "purge", "contents", f"{total} expired")))
+            detail = f"{total} expired, or of subjects that were erased"
+            await self._commits.commit(self._rows.act(Act(now, "insource", "purge", "contents", detail)))
+        await self._commits.commit(lambda: self._keys.expire(now))
         await self._commits.commit(self._empty_log)
         return total
 
@@ -182,6 +199,7 @@ class Ledger:
         self._commits.close()
         self.keeper.close()
         self._connection.close()
+        self._keys.close()
         self._lock.release()
         if lost := self.lost - before:
             raise StoreError(
@@ -200,6 +218,14 @@ class Ledger:
     def record(self, who: str, what: str, subject: str, detail: str | None) -> None:
         """Return once an act of now is committed and synced; blocks. For the command line."""
         self.act_now(Act(self._clock(), who, what, subject, detail))
+
+    def _not_signed(self, why: str) -> None:
+        """Record, on the publisher's thread, why nothing is signed any more: later starts go by it."""
+        rows = self._rows.act(Act(self._clock(), "insource", NOT_SIGNED_ACT, "proof", f"{NOT_SIGNED}{why}"))
+        try:
+            self._commits.submit(rows, patient=True)
+        except StoreError:  # the last commit was made; `close` waits for this before it closes the file
+            self._write([Awaited(rows, True, None)])
 
     def _noted(self, future: Future[None]) -> None:
         """Run on the writer's thread when a noted decision is durable or lost."""
@@ -233,6 +259,11 @@ class Ledger:
                     order.append((table, (seq, *values)))
                 tables[table].append((seq, *values))
         try:
+            tables["contents"] = self._sealed(tables["contents"])
+        except StoreError as error:
+            self._without_texts(jobs, error)
+            return
+        try:
             frontier, hashes = self.keeper.grown(order)
             with transaction(self._connection, self.path):
                 for table, rows in tables.items():  # decisions first: the others refer to them
@@ -251,13 +282,47 @@ class Ledger:
                 self._write(jobs[: len(jobs) // 2])
                 self._write(jobs[len(jobs) // 2 :])
 
+    def _sealed(self, contents: list[Values]) -> list[Values]:
+        if not contents:
+            return contents
+        self._keys.look()
+        return sealed_rows(self._keys, contents)
+
+    def _without_texts(self, jobs: Sequence[Job], error: StoreError) -> None:
+        """Write what can be where the texts' keys fail: a decision is refused, as its text could not be kept.
+
+        What follows a decision waits while that may pass, and is else written without its text: the row is worth more.
+        """
+        passes, rest = isinstance(error, StoreFull | StoreBusy), []
+        for job in jobs:
+            rows = tuple(row for row in job.payload if row[0] != "contents")
+            if len(rows) < len(job.payload) and (passes or not job.patient):
+                job.error = again(error)
+                continue
+            if len(rows) < len(job.payload):
+                LOG.error("the text of a settlement or an audit is not kept: %s", error)
+                job.payload = rows
+            rest.append(job)
+        if rest:
+            self._write(rest)
+
     def _erase_expired(self, now: int) -> int:
         with transaction(self._connection, self.path):
             self._connection.execute(
                 "DELETE FROM contents WHERE seq IN (SELECT seq FROM contents WHERE expires <= ? LIMIT ?)",
                 (now, ERASED_AT_ONCE),
             )
-            return int(self._connection.changes())
+            erased = int(self._connection.changes())
+        return erased + (self._drop_erased() if erased < ERASED_AT_ONCE else 0)
+
+    def _drop_erased(self) -> int:
+        """Delete the sealed texts of subjects whose keys were destroyed, and return how many there were."""
+        gone = 0
+        with transaction(self._connection, self.path):
+            for subject in self._keys.erased():
+                self._connection.execute("DELETE FROM contents WHERE subject = ?", (subject,))
+                gone += int(self._connection.changes())
+        return gone
 
     def _empty_log(self) -> None:
         with translated(self.path, self._connection):
@@ -266,3 +331,19 @@ class Ledger:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
                 self._connection.set_busy_timeout(BUSY_MILLISECONDS)
+
+
+def _open_keys(home: Path, connection: apsw.Connection) -> ContentKeys:
+    """Open the texts' keys; say what it means where their file is gone, or cannot be read."""
+    path = home / KEYS_FILE
+    if not path.exists() and (kept := connection.execute("SELECT count(*) FROM contents").get):
+        LOG.warning("%s is not there: %s texts or digests of the ledger cannot be opened any more, nor is it known who "
+                    "was erased. Put it back now, if there is a copy.", path, kept)  # fmt: skip
+    try:
+        return ContentKeys.open(home, busy_milliseconds=KEYS_BUSY_MILLISECONDS)
+    except StoreFull:
+        raise
+    except StoreError as error:
+        raise type(error)(
+            f"The keys of the texts cannot be read: {error} To go on without the texts kept so far, move {path} aside."
+        ) from error

@@ -5,7 +5,7 @@ It never writes and takes no lock that a writer waits for. What the figures mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from insource.store.database import open_database
 from insource.store.evidence import PAGE, Reference, read_audits, read_references, unlabelled
 from insource.store.ledger import FILE, LAST_SEQ
 from insource.store.signals import Signal, read_signals
+from insource.store.texts import show_texts
 from insource.store.totals import Totals, read_totals
 from insource.store.translate import translated
 from insource.types import Audit, Content, Decision, Settlement
@@ -41,7 +42,7 @@ PAGE_OF_TASK = SELECT + "WHERE d.seq > :after AND d.time >= :since AND d.task = 
 ABORTED = SELECT + f"WHERE d.seq > :after AND s.seq IS NULL AND d.seq < {LAST_START} ORDER BY d.seq LIMIT :page"
 AUDITS = f"SELECT {columns.AUDIT} FROM audits WHERE request_id = ? ORDER BY seq"
 CONTENTS = f"""
-SELECT {columns.CONTENT} FROM contents WHERE seq IN (
+SELECT {columns.CONTENT} FROM texts WHERE seq IN (
     SELECT seq FROM decisions WHERE request_id = ?1 UNION ALL
     SELECT seq FROM settlements WHERE request_id = ?1 UNION ALL
     SELECT seq FROM audits WHERE request_id = ?1)
@@ -94,6 +95,7 @@ class LedgerReader:
     def __init__(self, home: Path) -> None:
         self.path = home / FILE
         self._connection = open_database(self.path, migrations=migrations.LEDGER, read_only=True)
+        show_texts(self._connection, home)
 
     def decision(self, request_id: str) -> LedgerRow | None:
         """Return the decision with this request id, or None."""
@@ -176,8 +178,14 @@ class LedgerReader:
         """
         with translated(self.path, self._connection):
             written = {row[0] for row in self._connection.execute(DIGESTS, (content.request_id,))}
-            salts: list[Any] = [row[0] for row in self._connection.execute(CONTENTS, (content.request_id,))]
+            salts: list[Any] = [row[0] for row in self._connection.execute(CONTENTS, (content.request_id,)) if row[0]]
         return any(content_digest(salt, content) in written for salt in salts)
+
+    def kept_of(self, subjects: Iterable[bytes]) -> int:
+        """Return how many rows have texts or salts sealed under one of these subjects' keys."""
+        count = "SELECT count(*) FROM contents WHERE subject = ?"
+        with translated(self.path, self._connection):
+            return sum(int(self._connection.execute(count, (each,)).get) for each in subjects)
 
     def close(self) -> None:
         """Close the file."""

@@ -5,8 +5,13 @@ A step that was released is never edited: a change is a further step at the end.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import apsw
 
+from insource.store.content_keys import ContentKeys
+from insource.store.contents import sealed_rows
 from insource.store.database import Migration
 
 APPEND_ONLY = """
@@ -16,7 +21,11 @@ CREATE TRIGGER {table}_are_not_deleted BEFORE DELETE ON {table}
 BEGIN SELECT RAISE(ABORT, '{table} are append-only: a row is never deleted'); END;
 """
 
-LEDGER_TABLES = """
+CONTENTS_STAY = """
+CREATE TRIGGER contents_are_not_changed BEFORE UPDATE ON contents
+BEGIN SELECT RAISE(ABORT, 'contents are written once and erased, never changed'); END;
+"""
+LEDGER_TABLES = f"""
 CREATE TABLE decisions (
     seq INTEGER PRIMARY KEY,         -- one sequence over decisions, settlements, audits and acts
     request_id TEXT NOT NULL UNIQUE,
@@ -85,8 +94,7 @@ CREATE TABLE contents (              -- the only rows that may be erased
     expires INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX contents_by_expiry ON contents (expires);
-CREATE TRIGGER contents_are_not_changed BEFORE UPDATE ON contents
-BEGIN SELECT RAISE(ABORT, 'contents are written once and erased, never changed'); END;
+{CONTENTS_STAY.strip()}
 """
 
 TIER_AND_SENSITIVITY = """
@@ -132,6 +140,34 @@ CREATE TABLE heads (                 -- the tree of proofs after each commit
 ) STRICT;
 """
 
+SEALED_CONTENTS = """
+CREATE TABLE sealed_contents (       -- becomes contents, in which nothing was sealed
+    seq INTEGER PRIMARY KEY,         -- that of the row whose content_digest this is
+    salt BLOB NOT NULL,              -- sealed, as are the next three
+    text BLOB,                       -- UTF-8, NULL where only the digest is kept
+    answer BLOB,
+    reference BLOB,
+    time INTEGER NOT NULL,
+    task TEXT,
+    expires INTEGER NOT NULL,
+    subject BLOB,                    -- the id of its subject's key, NULL where it names none
+    day BLOB NOT NULL                -- the id of the key of the day it expires
+) STRICT;
+"""
+FILL = """
+INSERT INTO sealed_contents (seq, salt, text, answer, reference, time, task, expires, subject, day)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+SEALED_INSTEAD = f"""
+DROP TABLE contents;
+ALTER TABLE sealed_contents RENAME TO contents;
+CREATE INDEX contents_by_expiry ON contents (expires);
+CREATE INDEX contents_by_subject ON contents (subject) WHERE subject IS NOT NULL;
+{CONTENTS_STAY.strip()}
+"""
+
+KEPT = "SELECT seq, salt, text, answer, reference, time, task, expires, NULL FROM contents"
+
 
 def _ledger_1(connection: apsw.Connection) -> None:
     connection.execute(LEDGER_TABLES)
@@ -161,4 +197,14 @@ def _ledger_heads(connection: apsw.Connection) -> None:
     connection.execute(APPEND_ONLY.format(table="heads"))
 
 
-STEPS: list[Migration] = [_ledger_1, _ledger_2, _ledger_3, _ledger_4, _ledger_key, _ledger_heads]
+def _ledger_sealed(connection: apsw.Connection) -> None:
+    """Seal what was kept in the clear until now; the pages of the table that is dropped are overwritten as a whole."""
+    connection.execute(SEALED_CONTENTS)
+    kept: list[Any] = connection.execute(KEPT).fetchall()
+    if kept:
+        with ContentKeys.open(Path(connection.filename).parent) as keys:
+            connection.executemany(FILL, sealed_rows(keys, kept))
+    connection.execute(SEALED_INSTEAD)
+
+
+STEPS: list[Migration] = [_ledger_1, _ledger_2, _ledger_3, _ledger_4, _ledger_key, _ledger_heads, _ledger_sealed]

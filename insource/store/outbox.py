@@ -48,6 +48,11 @@ class Outbox(ABC):
             key = (feedback.request_id, columns.micros(feedback.time), feedback.who, feedback.source)
             connection.execute(CLOSE, (state, *key))
 
+    def post_act(self, act: Act) -> None:
+        """Record an administrative act, and send it on its way into the ledger; durable on return."""
+        with self._writing() as connection:
+            connection.execute(columns.INSERT_ACT, columns.act_values(act))
+
     def outgoing_acts(self, limit: int = 1_000) -> tuple[tuple[int, Act], ...]:
         """Return the acts that the ledger does not have yet, each with its number here, oldest first."""
         return tuple((row[0], columns.to_act(row[1:])) for row in self._read(UNTOLD, (limit,)))

@@ -6,7 +6,7 @@ It knows calibrations, not how one was found. `registry` holds the file; doubts 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,19 +15,16 @@ import msgspec
 from insource.errors import StageConflict
 from insource.store import columns
 from insource.store.columns import Act
-from insource.store.doubts import END, INSERT_ACT, Doubts
+from insource.store.doubts import END, Doubts
+from insource.store.registry_rows import RECERTIFIED, matches, raw, row_digest
 from insource.types import Calibration
 
-RECERTIFIED = "task, version, time, before, calibration, doubts, since, who, why"
-INSERT = f"INSERT INTO recertifications ({RECERTIFIED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-LATEST = (
-    f"SELECT {RECERTIFIED} FROM recertifications WHERE task = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY seq DESC"
-)
-IN_FORCE = """
-coalesce((SELECT r.calibration FROM recertifications r WHERE r.task = versions.task AND r.version = versions.version
-          ORDER BY r.seq DESC LIMIT 1), calibration)
+INSERT = f"INSERT INTO recertifications ({RECERTIFIED}, row_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+NAME = "UPDATE versions SET recertified = ? WHERE task = ? AND version = ?"
+LATEST = f"""
+SELECT {raw(f"row_digest, {RECERTIFIED}", "recertifications")} FROM recertifications
+WHERE task = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY seq DESC
 """
-"""The calibration that a version serves by: that of its last re-certification, else the one it was registered with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +71,23 @@ class Recertifications(Doubts):
                     "now. Somebody was first: look, and decide again."
                 )
             who, why, time = columns.plain(told.who) or "", columns.plain(told.why) or "", columns.micros(told.time)
-            values = (told.task, told.version, time, told.before, text, told.doubts, told.since, who, why)
-            connection.execute(INSERT, values)
-            connection.execute(INSERT_ACT, columns.act_values(Act(told.time, who, "re-certify", name, why)))
+            before = float(told.before)
+            values = (told.task, told.version, time, before, text, told.doubts, told.since, who, why)
+            connection.execute(INSERT, (*values, digest := row_digest(values)))
+            connection.execute(NAME, (digest, told.task, told.version))
+            detail = f"{why} (row {digest})"
+            connection.execute(columns.INSERT_ACT, columns.act_values(Act(told.time, who, "re-certify", name, detail)))
             connection.execute(END, (time, told.task))
             if connection.changes():
-                connection.execute(INSERT_ACT, columns.act_values(Act(told.time, who, "end doubt", name, why)))
+                connection.execute(columns.INSERT_ACT, columns.act_values(Act(told.time, who, "end doubt", name, why)))
 
     def recertified(self, task: str, version: int | None = None) -> Recertified | None:
-        """Return the last re-certification of a version, or of any version of the task; None where there was none."""
+        """Return the last re-certification of a version, or of any version of the task; None where there was none.
+
+        Those that are not as they were written are passed over: their versions are not served.
+        """
         rows = self._read(LATEST, (task, version))
-        return _to_recertified(rows[0]) if rows else None
+        return next((_to_recertified(row) for kept, *row in rows if matches(row, kept)), None)
 
 
 def calibration_text(calibration: Calibration) -> str:
@@ -96,6 +99,8 @@ def calibration_text(calibration: Calibration) -> str:
 
 
 def _to_recertified(row: Sequence[Any]) -> Recertified:
-    read = Recertified(*row)
-    calibration = msgspec.json.decode(row[4], type=Calibration)
-    return replace(read, time=columns.moment(row[2]), calibration=calibration)
+    task, version, time, before, calibration, doubts, since, who, why = row
+    in_force = msgspec.json.decode(calibration, type=Calibration)
+    return Recertified(
+        task.decode(), version, columns.moment(time), before, in_force, doubts, since, who.decode(), why.decode()
+    )

@@ -21,22 +21,34 @@ import msgspec
 from insource.errors import UnknownTask, UnknownVersion
 from insource.store import columns, migrations
 from insource.store.columns import Act
+from insource.store.content_keys import ContentKeys
 from insource.store.database import BUSY_MILLISECONDS, open_database, transaction
 from insource.store.keys import Keys
 from insource.store.outbox import Outbox
 from insource.store.proposals import Proposals
 from insource.store.purchases import Purchases
-from insource.store.recertifications import IN_FORCE, Recertifications, calibration_text
+from insource.store.recertifications import Recertifications, calibration_text
+from insource.store.registry_rows import (
+    EVERY,
+    RAISED,
+    SELECT,
+    VERSION,
+    Row,
+    altered_rows,
+    raw,
+    row_digest,
+    text,
+    to_version,
+)
 from insource.store.reviews import Reviews
-from insource.store.stages import standing
 from insource.store.suspensions import Suspensions
 from insource.store.translate import translated
 from insource.types import Calibration, SpecialistVersion, Stage
 
 FILE = "registry.db"
-VERSION = "task, version, family, digest, stage, created, calibration, lineage, share"
-SELECT = f"SELECT {VERSION.replace('calibration', IN_FORCE)} FROM versions WHERE task = ?"
-INSERT = f"INSERT INTO versions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
+INSERT = f"INSERT INTO versions ({VERSION}, row_digest, stage, share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
+ROW = f"SELECT {raw('row_digest, recertified', 'versions')} FROM versions WHERE task = ? AND version = ?"
+TASKS = "SELECT DISTINCT CAST(task AS BLOB) FROM versions ORDER BY task"
 ACTS = f"SELECT {columns.ACT} FROM acts WHERE ? IS NULL OR subject = ?1 ORDER BY seq"
 
 
@@ -52,6 +64,7 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
         self._connection = connection
         self._own_changes = 0
         self._lock = threading.RLock()
+        self._keys: ContentKeys | None = None
 
     @classmethod
     def open(cls, home: Path) -> Self:
@@ -78,8 +91,8 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
         with self._writing() as connection:
             highest = connection.execute("SELECT coalesce(max(version), 0) FROM versions WHERE task = ?", (task,)).get
             version = int(highest) + 1
-            values = (task, version, family, digest, Stage.CANDIDATE, columns.micros(now), stored, told)
-            connection.execute(INSERT, values)
+            values = (task, version, family, digest, columns.micros(now), stored, told)
+            connection.execute(INSERT, (*values, row_digest(values), Stage.CANDIDATE))
         return self.get(task, version)
 
     def get(self, task: str, version: int | None = None) -> SpecialistVersion:
@@ -98,12 +111,30 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
         )
 
     def versions(self, task: str) -> tuple[SpecialistVersion, ...]:
-        """Return the task's versions, oldest first; none for an unknown task."""
-        return tuple(_to_version(row) for row in self._read(f"{SELECT} ORDER BY version", (task,)))
+        """Return the task's versions, oldest first; none for an unknown task.
+
+        One whose row is not as it was written has ALTERED for a digest, under which nothing can be opened.
+        """
+        return tuple(to_version(row) for row in self._read(f"{SELECT} ORDER BY versions.version", (task,)))
+
+    def row(self, task: str, version: int) -> Row:
+        """Return what a version serves by. Raises UnknownTask or UnknownVersion."""
+        self.get(task, version)
+        own, anew = self._read(ROW, (task, version))[0]
+        return Row(text(own), None if anew is None else text(anew))
+
+    def flaws(self, task: str | None = None) -> tuple[str, ...]:
+        """Return what a hand or a disk has altered, of stages and of rows, in sentences; none is usual."""
+        altered = altered_rows(self._read(EVERY, ()), self._read(RAISED, ()))
+        return super().flaws(task) + tuple(
+            f"{said}. Restore {self.path.name} from a backup, or train the version again."
+            for name, said in altered
+            if task in (None, name)
+        )
 
     def tasks(self) -> tuple[str, ...]:
         """Return the names of all tasks with a version, in order of name."""
-        return tuple(row[0] for row in self._read("SELECT DISTINCT task FROM versions ORDER BY task", ()))
+        return tuple(text(row[0]) for row in self._read(TASKS, ()))
 
     def acts(self, subject: str | None = None) -> tuple[Act, ...]:
         """Return who promoted what (`subject` is NAME@V) and who answered which review (its id), oldest first."""
@@ -118,6 +149,8 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
         """Close the file."""
         with self._lock:
             self._connection.close()
+            if self._keys is not None:
+                self._keys.close()
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +167,14 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
             yield connection
             self._own_changes += connection.total_changes() > before
 
+    @contextmanager
+    def _content_keys(self) -> Iterator[ContentKeys]:
+        with self._lock:
+            if self._keys is None:
+                self._keys = ContentKeys.open(self.path.parent)
+            self._keys.look()
+            yield self._keys
+
     def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
         with self._lock, translated(self.path, self._connection):
             return self._connection.execute(statement, values).fetchall()
@@ -148,8 +189,11 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
 
     def _standing(self, task: str, stages: Collection[Stage]) -> list[SpecialistVersion]:
         marks = ", ".join("?" * len(stages))
-        rows = self._read(f"{SELECT} AND stage IN ({marks}) ORDER BY version", (task, *stages))
-        return [_to_version(row) for row in rows]
+        rows = self._read(f"{SELECT} AND versions.stage IN ({marks}) ORDER BY versions.version", (task, *stages))
+        return [to_version(row) for row in rows]
+
+    def _row_digest(self, version: SpecialistVersion) -> str:
+        return self.row(version.task, version.version).own
 
     def _known_tasks(self) -> str:
         names = self.tasks()
@@ -161,19 +205,3 @@ class Registry(Suspensions, Proposals, Recertifications, Purchases, Reviews, Out
 def _span(versions: Sequence[SpecialistVersion]) -> str:
     first, last = versions[0].version, versions[-1].version
     return f"version {first}" if first == last else f"versions {first} to {last}"
-
-
-def _to_version(row: Sequence[Any]) -> SpecialistVersion:
-    task, version, family, digest, word, created, calibration, lineage, written = row
-    stage, share = standing(word, written)
-    return SpecialistVersion(
-        task=task,
-        version=version,
-        family=family,
-        digest=digest,
-        stage=stage,
-        created=columns.moment(created),
-        calibration=None if calibration is None else msgspec.json.decode(calibration, type=Calibration),
-        lineage=msgspec.json.decode(lineage),
-        share=share,
-    )

@@ -6,12 +6,16 @@ A step that was released is never edited: a change is a further step at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import apsw
 
+from insource.store.content_keys import ContentKeys
 from insource.store.database import Migration
 from insource.store.ledger_schema import APPEND_ONLY
+from insource.store.registry_row_digests import add_row_digests
+from insource.store.reviews import seal_texts
 
 REGISTRY_TABLES = """
 CREATE TABLE versions (
@@ -41,8 +45,7 @@ CREATE TABLE acts (
 ) STRICT;
 """
 
-REVIEW_TABLES = """
-CREATE TABLE reviews (               -- kept requests that wait, or waited, for a person
+REVIEW_COLUMNS = """
     request_id TEXT PRIMARY KEY,
     time INTEGER NOT NULL,
     task TEXT NOT NULL,
@@ -53,9 +56,13 @@ CREATE TABLE reviews (               -- kept requests that wait, or waited, for 
     answer TEXT,
     who TEXT,
     answered_at INTEGER,             -- when it was answered or dismissed
+"""
+REVIEW_CHECKS = """
     CHECK ((state = 'answered') = (answer IS NOT NULL)),
     CHECK ((state = 'waiting') = (who IS NULL) AND (state = 'waiting') = (answered_at IS NULL))
 ) STRICT, WITHOUT ROWID;
+"""
+REVIEW_GUARDS = """
 CREATE INDEX reviews_by_state ON reviews (state, time);
 CREATE TRIGGER reviews_are_closed_once BEFORE UPDATE OF state, answer, who, answered_at ON reviews
 WHEN OLD.state <> 'waiting' BEGIN SELECT RAISE(ABORT, 'a review is answered or dismissed once'); END;
@@ -66,6 +73,12 @@ WHEN NEW.text IS NOT NULL OR NEW.suggestion IS NOT NULL OR OLD.state = 'waiting'
 BEGIN SELECT RAISE(ABORT, 'the text of a closed review is erased, never changed'); END;
 CREATE TRIGGER reviews_are_not_deleted BEFORE DELETE ON reviews
 BEGIN SELECT RAISE(ABORT, 'reviews are never deleted'); END;
+"""
+REVIEW_TABLES = f"""
+CREATE TABLE reviews (               -- kept requests that wait, or waited, for a person
+{REVIEW_COLUMNS.strip()}
+{REVIEW_CHECKS.strip()}
+{REVIEW_GUARDS.strip()}
 """
 
 STAGES = """
@@ -237,6 +250,21 @@ CREATE TABLE acts_told (             -- up to which number the ledger has these 
 INSERT INTO acts_told (one, seq) VALUES (1, 0);
 """
 
+SEALED_REVIEWS = f"""
+CREATE TABLE sealed_reviews (        -- becomes reviews, in which nothing was sealed
+{REVIEW_COLUMNS.strip()}
+    seal BLOB,                       -- the ids of the keys of text and suggestion, which are sealed
+{REVIEW_CHECKS.strip()}
+"""
+FILL = "INSERT INTO sealed_reviews VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SEALED_INSTEAD = f"""
+DROP TABLE reviews;
+ALTER TABLE sealed_reviews RENAME TO reviews;
+{REVIEW_GUARDS.strip()}
+CREATE TRIGGER review_seals_stay BEFORE UPDATE OF seal ON reviews
+BEGIN SELECT RAISE(ABORT, 'the seal of a review is never changed'); END;
+"""
+
 
 def _registry_1(connection: apsw.Connection) -> None:
     connection.execute(REGISTRY_TABLES)
@@ -272,6 +300,19 @@ def _registry_7(connection: apsw.Connection) -> None:
     connection.execute(KEYS)
 
 
+def _registry_9(connection: apsw.Connection) -> None:
+    """Seal what was queued in the clear until now; pages of the table that is dropped are overwritten as a whole."""
+    connection.execute(SEALED_REVIEWS)
+    kept: list[Any] = connection.execute("SELECT * FROM reviews").fetchall()
+    if kept:
+        with ContentKeys.open(Path(connection.filename).parent) as keys:
+            for request_id, time, task, text, suggestion, *others in kept:
+                seal = (keys.fresh(),) if text is not None or suggestion is not None else ()
+                sealed = seal_texts(keys, seal, request_id, text, suggestion)
+                connection.execute(FILL, (request_id, time, task, *sealed, *others, b"".join(seal) or None))
+    connection.execute(SEALED_INSTEAD)
+
+
 def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
     """Yield the moves behind the promotions recorded so far, so that what was active before can be again."""
     promoted = "SELECT time, who, subject, coalesce(detail, '') FROM acts WHERE what = 'promote' ORDER BY seq"
@@ -294,4 +335,7 @@ def _old_moves(connection: apsw.Connection) -> Iterator[tuple[object, ...]]:
         yield time, task, version, earlier, "active", who, why
 
 
-STEPS: list[Migration] = [_registry_1, _registry_2, _registry_3, _registry_4, _registry_5, _registry_6, _registry_7]
+STEPS: list[Migration] = [
+    _registry_1, _registry_2, _registry_3, _registry_4, _registry_5, _registry_6, _registry_7, add_row_digests,
+    _registry_9,
+]  # fmt: skip

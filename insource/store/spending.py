@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import apsw
 
-from insource.errors import Overloaded, StoreError
+from insource.errors import StoreError
 from insource.store.database import Migration, open_database, transaction
 from insource.store.group_commit import GroupCommit, Job, again
 from insource.store.translate import translated
@@ -51,7 +51,7 @@ class Spending:
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._commits = GroupCommit(self._commit)
+        self._commits = GroupCommit(self._commit, name="file of what keys spent")
 
     @classmethod
     def open(cls, home: Path) -> Self:
@@ -69,12 +69,12 @@ class Spending:
         await self._commits.commit(amounts)
 
     def note(self, amounts: Mapping[Place, Decimal]) -> None:
-        """Queue figures that are lower than before; one that is not written leaves the higher one, which is safe.
+        """Queue figures, to be written as soon as that is possible; what was queued earlier never comes after them.
 
-        So none is tried again: it could come after a newer one.
+        They may be higher than those before: a reply can have taken more than was reserved for it.
         """
-        with suppress(StoreError, Overloaded):
-            self._commits.submit(amounts, patient=False)
+        with suppress(StoreError):  # the writer has ended: no reservation is granted any more either
+            self._commits.submit(amounts, patient=True)
 
     def close(self) -> None:
         """Write all, and close the file."""

@@ -35,10 +35,12 @@ ALLOWED: Mapping[Stage, frozenset[Stage]] = {
 MOVE = "time, task, version, before, stage, share, who, why"
 MOVES = f"SELECT {MOVE} FROM moves WHERE ?1 IS NULL OR task = ?1 ORDER BY seq LIMIT -1 OFFSET ?2"
 INSERT_MOVE = f"INSERT INTO moves ({MOVE}, back) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_ACT = f"INSERT INTO acts ({columns.ACT}) VALUES (?, ?, ?, ?, ?)"
 SET_STAGE = "UPDATE versions SET stage = ?, share = ? WHERE task = ? AND version = ?"
 SERVED = "SELECT version, back FROM moves WHERE task = ? AND stage = 'active' ORDER BY seq"
-PLACES = "SELECT task, version, stage, share FROM versions WHERE ?1 IS NULL OR task = ?1 ORDER BY task, version"
+PLACES = """
+SELECT CAST(task AS BLOB), version, CAST(stage AS BLOB), share FROM versions
+WHERE ?1 IS NULL OR task = ?1 ORDER BY task, version
+"""
 AT_REST = "SELECT version FROM versions WHERE task = ? AND stage IN ('candidate', 'retired')"
 WITHDRAW = "DELETE FROM proposals WHERE task = ?"
 
@@ -166,7 +168,8 @@ class Stages(ABC):
     def flaws(self, task: str | None = None) -> tuple[str, ...]:
         """Return what a hand has written into stages (of one task) that is not served, in sentences; none is usual."""
         found, standing = [], defaultdict(list)
-        for name, version, stage, share in self._read(PLACES, (task,)):
+        for told, version, word, share in self._read(PLACES, (task,)):
+            name, stage = told.decode("utf-8", "replace"), word.decode("utf-8", "replace")
             if stage not in WORDS:
                 found.append(f"{name}@{version} has the unknown stage {stage!r}; it is taken as retired.")
             elif (stage == Stage.CANARY) != (0 < share <= 1):
@@ -226,14 +229,15 @@ class Stages(ABC):
         """Write a step that has been checked, with its act; what is active makes room for a new active version."""
         if to is not Stage.ACTIVE:
             self._put(connection, version, to, share, who, why, now)
-            detail = f"{why} ({place(version.stage, version.share)} to {place(to, share)}; digest {version.digest})"
+            way = f"{place(version.stage, version.share)} to {place(to, share)}"
+            detail = f"{why} ({way}; digest {version.digest}; row {self._row_digest(version)})"
             record(connection, Act(now, who, "move", version.name, detail))
             return
         before = [each for each in self._standing(version.task, (Stage.ACTIVE,)) if each.version != version.version]
         for each in before:
             self._put(connection, each, Stage.RETIRED, 0.0, who, f"{version.name} took its place: {why}", now)
         self._put(connection, version, to, 0.0, who, why, now)
-        detail = f"{why} (before: {_names(before)}; digest {version.digest})"
+        detail = f"{why} (before: {_names(before)}; digest {version.digest}; row {self._row_digest(version)})"
         record(connection, Act(now, who, "promote", version.name, detail))
         if lift and self._lift(connection, version.task, now):
             record(connection, Act(now, who, "resume", version.task, f"{version.name} became active: {why}"))
@@ -287,6 +291,9 @@ class Stages(ABC):
         """Return the versions whose rows bear one of the stages, in one read: several only where a hand was at work."""
 
     @abstractmethod
+    def _row_digest(self, version: SpecialistVersion) -> str: ...
+
+    @abstractmethod
     def _lift(self, connection: apsw.Connection, task: str, now: datetime) -> bool: ...
 
     @abstractmethod
@@ -321,4 +328,4 @@ def _names(versions: Sequence[SpecialistVersion]) -> str:
 
 def record(connection: apsw.Connection, act: Act) -> None:
     """Write an act within the caller's transaction."""
-    connection.execute(INSERT_ACT, columns.act_values(act))
+    connection.execute(columns.INSERT_ACT, columns.act_values(act))

@@ -20,7 +20,6 @@ from insource.types import SpecialistVersion, Suspension
 STANDING = "SELECT task, time, who, why FROM suspensions WHERE task = ? AND lifted IS NULL"
 SUSPEND = "INSERT INTO suspensions (task, time, who, why) VALUES (?, ?, ?, ?)"
 LIFT = "UPDATE suspensions SET lifted = ? WHERE task = ? AND lifted IS NULL"
-INSERT_ACT = f"INSERT INTO acts ({columns.ACT}) VALUES (?, ?, ?, ?, ?)"
 
 
 class Suspensions(ABC):
@@ -38,7 +37,7 @@ class Suspensions(ABC):
                 return standing
             told = Suspension(task, now, columns.plain(who) or "", columns.plain(why) or "")
             connection.execute(SUSPEND, (task, columns.micros(now), told.who, told.why))
-            connection.execute(INSERT_ACT, columns.act_values(Act(now, told.who, "suspend", task, why)))
+            connection.execute(columns.INSERT_ACT, columns.act_values(Act(now, told.who, "suspend", task, why)))
         return told
 
     def resume(self, task: str, who: str, why: str, now: datetime) -> bool:
@@ -46,7 +45,7 @@ class Suspensions(ABC):
         with self._writing() as connection:
             lifted = self._lift(connection, task, now)
             if lifted:
-                connection.execute(INSERT_ACT, columns.act_values(Act(now, who, "resume", task, why)))
+                connection.execute(columns.INSERT_ACT, columns.act_values(Act(now, who, "resume", task, why)))
         return lifted
 
     def suspension(self, task: str) -> Suspension | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from insource.traffic.fields import BadShape, kind_of, object_of, paired, reply_of, unpacked, usage_of
 from insource.traffic.wire import ASKED_FORMATS, conversation_of
+from insource.types import SUBJECT_FIELDS, SUBJECT_HEADER
 
 Line = Mapping[str, Any]
 
@@ -40,9 +41,9 @@ class Shape(NamedTuple):
 
 
 def own(line: Line) -> Parts:
-    """`{"text" | "messages", "answer" | "label", "gold", "task", "time", "group"}`; of other keys only the model, the
-    headers, `system` and the format asked for are read, as they stand in a request's body. A "context" beside "text"
-    follows it on a line of its own.
+    """`{"text" | "messages", "answer" | "label", "gold", "task", "time", "group", "subject"}`; of other keys only the
+    model, the headers, `system` and the format asked for are read, as they stand in a request's body. A "context"
+    beside "text" follows it on a line of its own. A "subject" is whom the text is about, as in the header.
 
     Without an answer, messages that end with the assistant's (as in files for tuning) hold the answer there.
     """
@@ -56,9 +57,14 @@ def own(line: Line) -> Parts:
         raise BadShape(f"'text' is {kind_of(messages)}; text was expected")
     if isinstance(messages, str) and line.get("text") is not None and line.get("context"):
         messages = paired(messages, line["context"])
-    fields = {key: line[key] for key in ASKED_FORMATS if key in line}
+    fields = {key: line[key] for key in (*ASKED_FORMATS, *SUBJECT_FIELDS) if key in line}
+    headers = line.get("headers")
+    if (subject := line.get("subject")) is not None:
+        if not isinstance(subject, str):
+            raise BadShape(f"'subject' is {kind_of(subject)}; text was expected")
+        headers = {**(headers if isinstance(headers, dict) else {}), SUBJECT_HEADER: subject}
     return Parts(messages, answer, line.get("gold"), line.get("task"), line.get("time"), line.get("group"),
-                 line.get("model"), fields, headers=line.get("headers"))  # fmt: skip
+                 line.get("model"), fields, headers=headers)  # fmt: skip
 
 
 def pair(line: Line) -> Parts:

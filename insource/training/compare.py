@@ -31,7 +31,7 @@ from insource.training.comparing.time_budget import TimeBudget, shown
 from insource.training.comparing.trying import try_all
 from insource.training.recipe import Recipe
 from insource.training.run import Workshop
-from insource.training.snapshot import inputs_of, take_snapshot
+from insource.training.snapshot import inputs_of, take_snapshot, without_erased
 from insource.training.trunks import TrunkRoom
 from insource.types import Example, Task
 
@@ -153,7 +153,8 @@ def compare(
     """
     started = clock() if started is None else started
     budget = TimeBudget(options.time_budget, started, clock, MEASURING * options.time_budget)
-    snapshot = take_snapshot(examples, inputs_of(task), gold=options.gold)
+    examples = without_erased(shop.home, examples)
+    snapshot = take_snapshot(examples, inputs_of(task), gold=options.gold).named(shop.home)
     snapshot.save(shop.home)
     say = budget.guarded(shop.say)
     guarded = Workshop(

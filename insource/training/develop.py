@@ -118,6 +118,16 @@ def certify_rows(
     return scores, wrong, certified(scores, wrong, named(references, rows.labels), promise, method)
 
 
+def balanced(
+    student: Student, probabilities: Probabilities, learned: Classes, balance: float
+) -> tuple[Student, Probabilities]:
+    """Return a fitted student and probabilities float64 (n, K), answers rare in `learned` made likelier in both."""
+    if not balance:
+        return student, probabilities
+    weights = answer_weights(learned, probabilities.shape[1], balance)
+    return student.tilted(np.log(weights).astype(np.float32)), tilt(probabilities, weights)
+
+
 def plain_scorer(n_classes: int) -> Scorer:
     """Return the scorer that knows nothing: the score is the plain top probability."""
     return Scorer.fit(np.full((2, n_classes), 1.0 / n_classes), np.array([True, False]))
@@ -185,12 +195,9 @@ def _with_encoder(material: Material, rows: RowSet, promise: Promise, linear: Cr
 
 
 def _balanced(fit: CrossFit, rows: RowSet) -> tuple[Student, Probabilities]:
-    """Return the student on everything and the out-of-fold probabilities, rare answers made likelier in both."""
-    if not rows.balance:
-        return fit.student, fit.probabilities
+    """Return the student on everything and the out-of-fold probabilities, balanced."""
     learned = rows.classes[np.concatenate([rows.evidence, rows.also])]
-    weights = answer_weights(learned, len(rows.labels), rows.balance)
-    return fit.student.tilted(np.log(weights).astype(np.float32)), tilt(fit.probabilities, weights)
+    return balanced(fit.student, fit.probabilities, learned, rows.balance)
 
 
 def _fit_linear(material: Material, rows: RowSet) -> CrossFit:

@@ -13,8 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from insource.training.architectures import Array
 from insource.training.encoder_int4 import BLOCK, Activation, pack, quantise_blocks, quantise_rows
-from insource.training.encoder_weights import Array, quantise
+from insource.training.encoder_weights import quantise
 
 FUSED = "com.microsoft"
 WEIGHT_LIMIT = 64

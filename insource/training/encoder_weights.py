@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from insource.backends.model_files import LARGEST_TEXT, parse_json, read_arrays, read_plain
 from insource.errors import DataError
-from insource.training.architectures import POSITIONS, WORDS, Array, as_bert, as_bert_config
+from insource.training.architectures import Array, as_bert, as_bert_config
 
-__all__ = [
-    "POSITIONS", "WORDS", "Array", "EncoderShape", "Quantised", "Weights", "bert_config", "quantise", "read_shape",
-]  # fmt: skip
 SUPPORTED = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 

@@ -28,7 +28,7 @@ NOTE = "hub.json"
 ENDPOINT = "https://huggingface.co"
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}[\w-])?"
 _ID = re.compile(rf"(?P<name>{_PART}/{_PART})(?:@(?P<revision>[\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _YES = ("1", "true", "yes", "on")
 
 
@@ -78,7 +78,7 @@ def hub_model(wanted: HubId, *, cache: Path, progress: Progress | None = None) -
     could be loaded; the next one goes on from there.
     """
     ours = cache / "hub"
-    found = held(hub_cache(), wanted) or held(ours, wanted)
+    found = held(hub_cache(), wanted) or held(ours, wanted, ours=True)
     if found is not None:
         return found
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _YES:
@@ -88,7 +88,7 @@ def hub_model(wanted: HubId, *, cache: Path, progress: Progress | None = None) -
     from insource.training.hub_fetch import fetch
 
     with _alone(ours / wanted.room) as room:
-        return held(ours, wanted) or fetch(wanted, room, progress)
+        return held(ours, wanted, ours=True) or fetch(wanted, room, progress)
 
 
 def hub_cache() -> Path:
@@ -101,20 +101,21 @@ def hub_cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "huggingface" / "hub"
 
 
-def held(hub: Path, wanted: HubId) -> HubModel | None:
-    """Return a model from a cache; None where it is not there whole and as it came."""
+def held(hub: Path, wanted: HubId, *, ours: bool = False) -> HubModel | None:
+    """Return a model from a cache; None where it is not there whole and as it came.
+
+    In `ours` our own note tells how it came; elsewhere a file of that name is the model's own, and vouches for nothing.
+    """
     room = hub / wanted.room
     try:
         commit = wanted.revision
-        if not _COMMIT.fullmatch(commit):
+        if not COMMIT.fullmatch(commit):
             commit = read_plain(room / "refs" / commit, 100).decode("ascii").strip()
         folder = room / "snapshots" / commit
-        if not _COMMIT.fullmatch(commit) or not all((folder / file).is_file() for file in NEEDED_FILES):
+        if not COMMIT.fullmatch(commit) or not all((folder / file).is_file() for file in NEEDED_FILES):
             return None
-        note = _note(folder)
-        if not _as_it_came(folder, note):
-            if note:
-                shutil.rmtree(folder)
+        note = parse_json(read_plain(folder / NOTE, LARGEST_TEXT)) if ours else {}
+        if not (_as_noted(folder, note) if ours else _as_named(folder)):
             return None
     except (OSError, ValueError):
         return None
@@ -154,16 +155,16 @@ def unusable(wanted: HubId, why: str, what_to_do: str) -> UserError:
     return UserError(f"{wanted} {why}; {', '.join(NEEDED_FILES)} were expected. Nothing was fetched. {what_to_do}")
 
 
-def _note(folder: Path) -> dict[str, object]:
-    path = folder / NOTE
-    return parse_json(read_plain(path, LARGEST_TEXT)) if path.is_file() else {}
-
-
-def _as_it_came(folder: Path, note: dict[str, object]) -> bool:
-    """Whether files have the digests noted as they came, or, in the hub's own cache, those that name their blobs."""
+def _as_noted(folder: Path, note: dict[str, object]) -> bool:
+    """Whether files have the digests that were noted as they came."""
     told = note.get("sha256")
-    if isinstance(told, dict):
-        return set(NEEDED_FILES) <= told.keys() and all(digest_of(folder / file) == told[file] for file in told)
+    if not isinstance(told, dict) or not set(NEEDED_FILES) <= told.keys():
+        return False
+    return all(digest_of(folder / file) == told[file] for file in told)
+
+
+def _as_named(folder: Path) -> bool:
+    """Whether files have the digests that name their blobs in the hub's own cache."""
     for path in (folder / file for file in NEEDED_FILES):
         blob = Path(os.path.realpath(path)).name
         if len(blob) == 64 and digest_of(path) != blob or len(blob) == 40 and git_digest_of(path) != blob:

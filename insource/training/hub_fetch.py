@@ -20,6 +20,7 @@ from insource.errors import FetchError, UserError
 from insource.training.fetch import Progress, digest_of
 from insource.training.https import Page, Web
 from insource.training.hub import (
+    COMMIT,
     ENDPOINT,
     NEEDED_FILES,
     READ_FILES,
@@ -37,7 +38,6 @@ TRIES = 3
 """How often a file is asked for, from where it broke off, before the fetch is given up."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Fetch:
     def __init__(self, wanted: HubId, room: Path, progress: Progress) -> None:
         self.wanted, self.room, self.progress = wanted, room, progress
         self.endpoint = (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-        self.web = Web(self.endpoint, os.environ.get("HF_TOKEN"))
+        self.web = Web(self.endpoint, _token())
         self.done = self.total = 0
 
     async def run(self) -> HubModel:
@@ -95,7 +95,7 @@ class _Fetch:
             raise FetchError(f"{self.wanted} cannot be fetched: {error} {way_round(self.wanted)}") from error
         except ValueError as error:
             raise self._strange(f"an answer that cannot be read ({error})") from error
-        if type(told.get("sha")) is not str or not _COMMIT.fullmatch(told["sha"]):
+        if type(told.get("sha")) is not str or not COMMIT.fullmatch(told["sha"]):
             raise self._strange(f"the commit {told.get('sha')!r}")
         return told
 
@@ -144,7 +144,7 @@ class _Fetch:
                 "Choose a smaller model.",
             )
         good = type(sha256) is str and _SHA256.fullmatch(sha256)
-        known = type(git) is str and _COMMIT.fullmatch(git)
+        known = type(git) is str and COMMIT.fullmatch(git)
         return Told(name, size, sha256 if good else None, git if known and not large else None)
 
     async def _file(self, commit: str, file: Told, path: Path) -> None:
@@ -209,6 +209,17 @@ class _Fetch:
             f"{self.endpoint} told {what} for {self.wanted}; a hub's answer was expected. Nothing was used. Check "
             "HF_ENDPOINT."
         )
+
+
+def _token() -> str | None:
+    """Return $HF_TOKEN; raise UserError, which does not show it, where it is no line of printable ASCII."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise UserError(
+            f"HF_TOKEN has {len(token)} characters, some of which are no printable ASCII; a token such as hf_... was "
+            "expected. Nothing was fetched: copy it again, or unset it for open models."
+        )
+    return token or None
 
 
 def _outside_any_loop(work: Callable[[], Coroutine[Any, Any, HubModel]]) -> HubModel:

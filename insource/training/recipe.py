@@ -62,7 +62,12 @@ class Recipe:
     @classmethod
     def of_lineage(cls, told: Mapping[str, Any]) -> Self:
         """Return the recipe that a lineage tells, as far as this insource knows what it says."""
-        known = {field.name for field in fields(cls)}
-        chosen = {name: value for name, value in told.items() if name in known}
+        chosen = _known(cls, told)
         tuning = chosen.pop("tuning", None)
-        return cls(**chosen, tuning=Settings(**tuning) if tuning else None)
+        return cls(**chosen, tuning=Settings(**_known(Settings, tuning)) if tuning else None)
+
+
+def _known(kind: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of it a dataclass has a field for."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in told.items() if name in names}

@@ -16,15 +16,16 @@ import numpy as np
 
 from insource.backends.specialist import Specialist, open_specialist, write_specialist
 from insource.errors import DataError
+from insource.store import held_out
 from insource.store.artifacts import Artifact, ArtifactStore
 from insource.store.registry import Registry
-from insource.training import held_out
-from insource.training.balance import advice, answer_weights
+from insource.training.balance import advice
 from insource.training.develop import (
     NOTHING_CERTIFIED,
     Developed,
     Promise,
     RowSet,
+    balanced,
     certified,
     develop_or_forget,
     guards_of,
@@ -35,7 +36,7 @@ from insource.training.evaluate import Evaluation, evaluate
 from insource.training.families import TUNED, Material
 from insource.training.outcome import Figures, Trained, lineage_of
 from insource.training.recipe import Recipe
-from insource.training.snapshot import Snapshot, inputs_of, take_snapshot
+from insource.training.snapshot import Snapshot, inputs_of, take_snapshot, without_erased
 from insource.training.split_rows import Split, split_rows
 from insource.training.splits import FOLDS, folds
 from insource.training.students.contract import Classes, Rows
@@ -74,8 +75,9 @@ def train(
     """
     started = time.perf_counter()
     recipe.check()
+    examples, also, older = (without_erased(home, each) for each in (examples, also, older))
     taught = [*examples, *also, *older]
-    snapshot = take_snapshot(taught, inputs_of(task), gold=recipe.gold)
+    snapshot = take_snapshot(taught, inputs_of(task), gold=recipe.gold).named(home)
     snapshot.save(home)
     room = TrunkRoom(home, artifacts, say)
     recipe = recipe if recipe.family != TUNED or recipe.method == "none" else replace(recipe, method="strict")
@@ -152,6 +154,7 @@ def make_version(
     lineage = lineage_of(figures, task, asdict(recipe), snapshot.digest, developed.trunk) | dict(told or {})
     if check is not None:
         lineage |= check(specialist, artifact)
+    snapshot.check_erased(shop.home)
     _keep_held_out(shop.home, artifact, developed, snapshot, split)
     return Trained(
         version=shop.registry.register(task.name, developed.family, artifact.digest, calibration, lineage, shop.now()),
@@ -238,15 +241,14 @@ def _fit_only(material: Material, rows: Rows, snapshot: Snapshot, recipe: Recipe
     student, prepared = material.of(family, snapshot.answers.answers)
     n_classes = len(snapshot.answers)
     student.heads = heads_of(snapshot.answers)
-    fitted = student.fit(prepared, rows, snapshot.classes[rows], n_classes)
-    if recipe.balance:
-        weights = answer_weights(snapshot.classes[rows], n_classes, recipe.balance)
-        fitted = fitted.tilted(np.log(weights).astype(np.float32))
+    classes = snapshot.classes[rows]
+    fitted = student.fit(prepared, rows, classes, n_classes)
+    fitted, probabilities = balanced(fitted, np.empty((0, n_classes)), classes, recipe.balance)
     return Developed(
         family=family,
         student=fitted,
         scorer=plain_scorer(n_classes),
-        probabilities=np.empty((0, n_classes)),
+        probabilities=probabilities,
         scores=np.empty(0),
         wrong=np.empty(0, np.bool_),
         accuracy=float("nan"),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +21,12 @@ from insource.answers import AnswerSpace, learn_answers
 from insource.config.template import user_contexts, user_literals
 from insource.errors import DataError
 from insource.inputs import InputSettings
-from insource.store.sync import replacing
+from insource.store.content_keys import ContentKeys, Seal
+from insource.store.snapshots import seals_of, write_snapshot
 from insource.training.duplicates import near_duplicate_groups
 from insource.types import Example, Task
 
-FOLDER = "snapshots"
+LOG = logging.getLogger("insource.training")
 FEWEST = 10
 
 
@@ -32,8 +35,8 @@ class Snapshot:
     """Labelled rows of one task, in the traffic's order and with its repeats.
 
     `classes` int (n,) are answer numbers, `groups` int (n,) name near-duplicates; rows of one group never straddle two
-    splits; `grouped` says that examples named some of them. `unlabelled` examples had no reference, `textless` no text,
-    `outside` an answer of another form; `kept` says which of the examples the rows are.
+    splits; `grouped` says that examples named some of them, `owners` whose the rows are. `unlabelled` examples had no
+    reference, `textless` no text, `outside` an answer of another form; `kept` says which of the examples the rows are.
     """
 
     texts: tuple[str, ...]
@@ -47,6 +50,7 @@ class Snapshot:
     outside: int = 0
     kept: tuple[int, ...] = ()
     grouped: bool = False
+    owners: tuple[Owner, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,23 +58,50 @@ class Snapshot:
     def save(self, home: Path) -> Path:
         """Write the rows to `home`/snapshots/DIGEST.jsonl, unless they are there, and return the path.
 
-        Groups are written as numbers, without the names that examples gave them, and only where some did: others follow
-        from the texts. Raises StoreFull or StoreError.
+        Rows of traffic are sealed under the keys that their texts have, rows whose file names a subject under its key.
+        Groups are written as numbers, without the names that examples gave them, where some did or rows may go: others
+        follow from the texts. Raises StoreFull or StoreError.
         """
-        path = home / FOLDER / f"{self.digest}.jsonl"
-        groups: list[int | None] = self.groups.tolist() if self.grouped else [None] * len(self)
-        if not path.exists():
-            with replacing(path) as file:
-                for text, number, group in zip(self.texts, self.classes.tolist(), groups, strict=True):
-                    row = _Row(text, self.answers.answers[number], group)
-                    file.write(msgspec.json.encode(row) + b"\n")
-        return path
+        seals = self._seals(home)
+        grouped = self.grouped or any(seal is not None for seal in seals)
+        groups: list[int | None] = self.groups.tolist() if grouped else [None] * len(self)
+        answers = (self.answers.answers[number] for number in self.classes.tolist())
+        return write_snapshot(home, self.digest, zip(self.texts, answers, strict=True), groups, seals)
+
+    def named(self, home: Path) -> Snapshot:
+        """Return it under the digest to keep: where rows may be erased, one by which nobody can guess at them then.
+
+        That is bound to all their keys, and the same as long as they are there. Raises StoreFull or StoreError.
+        """
+        seals = [seal for seal in self._seals(home) if seal]
+        if not seals:
+            return self
+        with ContentKeys.open(home) as keys:
+            return replace(self, digest=keys.bound(seals, self.digest.encode()).hex())
+
+    def check_erased(self, home: Path) -> None:
+        """Raise DataError where a row's subject was erased since the snapshot was taken: nothing may learn from it."""
+        seals = [seal for seal in self._seals(home) if seal is not None]
+        if not seals:
+            return
+        with ContentKeys.open(home) as keys:
+            erased = set(keys.erased())
+        if any(not seal or erased & set(seal) for seal in seals):
+            raise DataError("A subject of the training rows was erased while they were learned from; the result is not "
+                            "kept. Train again: rows about it are left out.")  # fmt: skip
+
+    def _seals(self, home: Path) -> list[Seal | None]:
+        owners = self.owners or (Owner(),) * len(self)
+        named = seals_of(home, [(owner.subject, owner.time) for owner in owners])
+        return [seal if owner.seal is None else owner.seal for owner, seal in zip(owners, named, strict=True)]
 
 
-class _Row(msgspec.Struct, omit_defaults=True):
-    text: str
-    answer: str
-    group: int | None = None
+class Owner(NamedTuple):
+    """Whose a row is: the keys that its text is kept under already, or the subject that its file names; its time."""
+
+    seal: tuple[bytes, ...] | None = None
+    subject: str | None = None
+    time: datetime | None = None
 
 
 def inputs_of(task: Task) -> InputSettings:
@@ -121,27 +152,17 @@ def take_snapshot(
         outside=sum(label is None for label in labels) - (len(references) - len(given)),
         kept=tuple(kept),
         grouped=grouped,
+        owners=tuple(Owner(examples[i].seal, examples[i].request.subject, examples[i].time) for i in kept),
     )
 
 
-def read_snapshot(home: Path, digest: str) -> list[tuple[str, str]] | None:
-    """Return the (text, answer) rows of a saved snapshot, or None where it is not kept any more."""
-    rows = _read(home, digest)
-    return None if rows is None else [(row.text, row.answer) for row in rows]
-
-
-def read_groups(home: Path, digest: str) -> NDArray[np.intp] | None:
-    """Return the groups int (n,) of a saved snapshot; None where they follow from the texts, or it is not kept."""
-    groups = [row.group for row in _read(home, digest) or ()]
-    return np.array(groups, dtype=np.intp) if groups and None not in groups else None
-
-
-def _read(home: Path, digest: str) -> list[_Row] | None:
-    path = home / FOLDER / f"{digest}.jsonl"
-    if not path.is_file():
-        return None
-    with path.open("rb") as lines:
-        return [msgspec.json.decode(line, type=_Row) for line in lines]
+def without_erased(home: Path, examples: Sequence[Example]) -> list[Example]:
+    """Return the examples but for those of a file that are about a subject which was erased here; a warning tells."""
+    seals = seals_of(home, [(example.request.subject, example.time) for example in examples])
+    kept = [example for example, seal in zip(examples, seals, strict=True) if seal != () or example.seal is not None]
+    if len(kept) < len(examples):
+        LOG.warning("%s rows are about subjects that were erased here; they are left out", len(examples) - len(kept))
+    return kept
 
 
 def _digest(

@@ -28,13 +28,13 @@ from insource.backends.house_tier import FAMILY, HouseTier, TierScore, behind, w
 from insource.backends.specialist import Specialist
 from insource.errors import DataError
 from insource.inputs import InputSettings
+from insource.store import held_out
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
-from insource.training import held_out
 from insource.training.develop import guards_of
 from insource.training.duplicates import near_duplicate_groups
 from insource.training.house_answers import HouseAnswers
-from insource.training.snapshot import inputs_of
+from insource.training.snapshot import inputs_of, without_erased
 from insource.training.splits import folds
 from insource.training.tier_outcome import TierFigures, TierTrained, lineage_of_tier
 from insource.training.tier_score import Evidence, Replies, certify_tier, read_replies, scores_of
@@ -105,7 +105,7 @@ async def train_tier(
     started = time.perf_counter()
     space = before.specialist[1].answers if before.specialist else None
     inputs = before.specialist[1].inputs if before.specialist else inputs_of(task)
-    rows, space = _rows(examples, inputs, space, gold, rate)
+    rows, space = _rows(without_erased(home, examples), inputs, space, gold, rate)
     accepted, wrong, learned = _specialist_says(rows, before, home)
     for version, tier in before.tiers:
         await _tier_says(rows, version, tier, home, say, accepted, wrong)

@@ -21,6 +21,7 @@ from insource.store.artifacts import ArtifactStore
 from insource.store.sync import replacing
 from insource.training.base_models import (
     DEFAULT_ENCODER,
+    NOTE_FILE,
     WEIGHTS_FILE,
     BaseModel,
     base_model,
@@ -29,6 +30,7 @@ from insource.training.base_models import (
 )
 from insource.training.encoder_int4 import Activation
 from insource.training.encoder_weights import Weights
+from insource.training.hub import NEEDED_FILES, READ_FILES
 from insource.training.students.contract import Progress
 
 Say = Callable[[str], Callable[[int, int | None], None]]
@@ -44,7 +46,7 @@ class TrunkRoom:
     def ensure(self, base: str = DEFAULT_ENCODER, precision: str = "int8") -> str:
         """Return the digest of the trunk made from `base`, fetched and built where it is not there yet.
 
-        Raises as `base`, ArtifactDamaged where it cannot be built, StoreFull or StoreError where there is no room.
+        Raises as `base`, DataError where it cannot be built, StoreFull or StoreError where there is no room.
         """
         from insource.training.encoder_graph import BUILDER
 
@@ -169,6 +171,10 @@ def _digest(trunk: str, texts: Sequence[str]) -> str:
 
 
 def _written(base: str) -> str:
-    """Return what tells a folder's weights from others that lay there before; nothing for a name."""
-    weights = Path(base) / WEIGHTS_FILE
-    return f" {weights.stat().st_size} {weights.stat().st_mtime_ns}" if weights.is_file() else ""
+    """Return what tells a folder's files from others that lay there before; nothing for a name."""
+    folder = Path(base)
+    if not (folder / WEIGHTS_FILE).is_file():
+        return ""
+    files = [file for file in (*NEEDED_FILES, *READ_FILES, NOTE_FILE) if (folder / file).is_file()]
+    stats = [(folder / file).stat() for file in files]
+    return "".join(f" {file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in zip(files, stats, strict=True))

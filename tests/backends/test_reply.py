@@ -311,4 +311,44 @@ def test_of_a_stream_that_ends_early_the_pieces_are_counted_and_stale_tokens_are
     piece = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"w"}}\n\n'
     reply = read(start + piece * 4, EVENTS, dialect="messages")
     assert (reply.pieces, reply.usage) == (4, None)
-    assert read(start, EVENTS, dialect="messages").usage == Usage(7, 1)
+    reply = read(start, EVENTS, dialect="messages")
+    assert (reply.usage, reply.whole) == (Usage(7, 1), False)
+    assert read(MESSAGE_STREAM, EVENTS, dialect="messages").whole
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "redacted_thinking", "data": "x"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "word"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{"}},
+    ],
+)
+def test_of_a_stream_cut_while_it_thinks_or_calls_a_tool_the_tokens_are_unknown(event):
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}\n\n'
+    reply = read(start + b"data: " + json.dumps(event).encode() + b"\n\n", EVENTS, dialect="messages")
+    assert (reply.pieces, reply.usage, reply.whole) == (0, None, False)
+    counted = b'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":30}}\n\n'
+    reply = read(start + b"data: " + json.dumps(event).encode() + b"\n\n" + counted, EVENTS, dialect="messages")
+    assert (reply.usage, reply.whole) == (Usage(10, 30), False)
+
+
+def test_of_a_stream_cut_in_a_tools_call_the_tokens_told_before_are_stale():
+    told = text_events(1)
+    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}}]}\n\n'
+    assert read(told, EVENTS).usage == Usage(7, 1)
+    assert read(told + call, EVENTS).usage is None
+
+
+def test_tokens_of_the_cache_count_as_tokens_of_the_prompt():
+    cached = b'"cache_creation_input_tokens":9000,"cache_read_input_tokens":500'
+    whole = b'{"content":[],"usage":{"input_tokens":3,%s,"output_tokens":2}}'
+    assert read(whole % cached, JSON, dialect="messages").usage == Usage(9503, 2)
+    assert read(whole % cached.replace(b"9000", b"null"), JSON, dialect="messages").usage == Usage(503, 2)
+    assert read(whole % cached.replace(b"500", b"-1"), JSON, dialect="messages").usage is None
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":3,%s,"output_tokens":1}}}\n\n' % cached
+    end = b'data: {"type":"message_delta","delta":{},"usage":{"input_tokens":4,"output_tokens":7}}\n\n'
+    stop = b'data: {"type":"message_stop"}\n\n'
+    assert read(start + end + stop, EVENTS, dialect="messages").usage == Usage(9504, 7)
+    both = b'{"choices":[],"usage":{"prompt_tokens":9503,%s,"completion_tokens":2}}'  # as OpenAI's: cached ones in it
+    assert read(both % cached, JSON).usage == Usage(9503, 2)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import apsw
 import pytest
 
 from insource.cli.checks.machine import cores, extra_check, python_check, sqlite_check, thread_checks
@@ -53,6 +54,22 @@ def test_a_damaged_artifact_fails(run, registered, damage):
     found = statuses(done)
     assert found["artifact triage@1"] == found["active triage@1"] == "fail"
     assert "artifacts" not in found
+
+
+def test_an_altered_row_of_the_registry_fails(run, registered, home):
+    registered()
+    run("promote", "triage")
+    connection = apsw.Connection(str(home / "registry.db"))
+    connection.execute("DROP TRIGGER versions_change_stage_and_share_only")
+    connection.execute("UPDATE versions SET calibration = replace(calibration, '0.', '0.0')")
+    connection.close()
+    found = statuses(run("doctor", "--json", "-"))
+    assert found["registry rows"] == found["active triage@1"] == "fail"
+    for command in (("tasks", "triage"), ("status", "triage")):
+        assert "triage@1 is not as it was written" in " ".join(run(*command).out.split())
+    assert run("rollback", "triage", "--why", "altered").code == 0
+    refused = run("promote", "triage@1", "--anyway", "--why", "it was active")
+    assert refused.code == 1 and "row-altered" in refused.err
 
 
 def test_a_damaged_artifact_that_is_retired_warns(run, registered, damage):

@@ -40,6 +40,7 @@ def test_the_template_shows_the_defaults():
     for key, value in shown["gateway"].items():
         assert defaults[f"gateway.{key}"] == value
     assert shown["store"]["retention_days"] == defaults["store.retention_days"]
+    assert shown["tasks"]["example"]["retention_days"] == shown["store"]["retention_days"]
     for key in ("target_risk", "confidence_level", "audit_rate", "content"):
         assert shown["tasks"]["example"][key] == defaults[f"tasks.NAME.{key}"]
 

@@ -9,6 +9,7 @@ import pytest
 from insource.cli import learn
 from insource.errors import UserError
 from insource.store.ledger import Ledger
+from insource.store.registry import Registry
 from insource.types import Content, Decision, Outcome, Reason, Settlement
 
 
@@ -43,6 +44,20 @@ def test_it_registers_a_candidate_and_then_waits_for_more(run, collected):
     found = json.loads(run("learn", "triage", "--anyway", "--family", "linear", "--json", "-").out)
     assert found["tasks"]["triage"]["version"] == 2
     assert found["tasks"]["triage"]["lessons"]["evidence"] == 300
+
+
+def test_it_goes_on_with_base_and_balance_of_the_last_version(run, collected, tmp_path, home, tickets, tiny_base):
+    path = tmp_path / "may.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in tickets(60)))
+    chosen = ("--task", "triage", "--base", tiny_base, "--balance", 0.5)
+    assert run("train", path, *chosen, "--family", "linear").code == 0
+    for given, balance in (((), 0.5), (("--balance", 0), 0.0)):
+        done = run("learn", "--family", "encoder-frozen", "--anyway", *given)
+        assert done.code == 0, done.err
+        with Registry.open(home) as registry:
+            last = registry.versions("triage")[-1]
+        told = last.lineage["recipe"]
+        assert (last.family, told["base"], told["balance"]) == ("encoder-frozen", str(tiny_base), balance)
 
 
 def test_what_cannot_be_learned_is_told(run, collected, tmp_path):

@@ -111,6 +111,13 @@ def test_addresses_beyond_loopback_are_refused_without_a_key_that_is_valid(run):
             assert run("keys", "revoke", told["id"]).code == 0
 
 
+def test_an_address_beyond_loopback_from_the_environment_is_refused_alike(run, monkeypatch):
+    monkeypatch.setenv("INSOURCE_GATEWAY_HOST", "10.0.0.1")
+    done = run("serve", "--port", "0")
+    assert done.code == 2
+    assert "gateway.host is '10.0.0.1', which others can reach; without a key" in done.err
+
+
 def test_an_upstream_that_is_no_address_is_refused(run):
     done = run("serve", "--upstream", "api.openai.com")
     assert done.code == 2

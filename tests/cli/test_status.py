@@ -165,6 +165,23 @@ def test_json_has_the_same_figures(run, served, configured, gateway):
     assert (task["coverage"]["value"], task["risk"]["value"], task["risk_upper_bound"]) == (0.8, 0.25, 0.03)
 
 
+def test_what_is_kept_is_told_with_what_that_makes_impossible(run, served, tmp_path, home):
+    (tmp_path / "insource.toml").write_text(
+        f"{CONFIG.format(port=1)}content = 'full'\nretention_days = 90\n[tasks.other]\n"
+        "[tasks.secret]\ncontent = 'none'\n[tasks.secret.guard]\nfraud = 0.1\n"
+    )
+    told = " ".join(run("status").out.split())
+    assert "content of triage: texts for 90 days" in told and "triage: texts for 90 days;" not in told
+    assert "content of other: digests for 30 days; impossible: learning from its traffic" in told
+    assert "content of secret: nothing; impossible: learning from its traffic, seeing drift" in told
+    assert "watching its guards while it serves, proving what a text said" in told
+    assert "content of secret: nothing" in run("status", "secret").out and "other" not in run("status", "secret").out
+    found = {row["task"]: row["keeping"] for row in json.loads(run("status", "--json", "-").out)["tasks"]}
+    assert found["triage"] == {"content": "full", "days": 90, "impossible": [], "review_days": None}
+    assert (found["other"]["content"], found["other"]["days"], len(found["other"]["impossible"])) == ("digest", 30, 4)
+    assert (found["secret"]["days"], len(found["secret"]["impossible"])) == (None, 6)
+
+
 def test_an_unknown_task_is_a_mistake(run, configured):
     configured(1)
     done = run("status", "nobody")

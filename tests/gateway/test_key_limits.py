@@ -1,20 +1,24 @@
 """Limits of keys: rates, requests at once, and budgets that are never overspent, whatever races or is killed."""
 
 import asyncio
-import socket
-from contextlib import asynccontextmanager
+import json
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from insource.backends.scripted import scripted_app
+from insource.cascade.choice import Choice
 from insource.errors import BudgetReached, ConcurrencyReached, RateReached, StoreError, StoreFull
-from insource.gateway.limits import Claim, Limits, until_next, window_of
-from insource.gateway.limits_shared import LimitsClient, LimitsServer
-from insource.store.spending import read_spending
-from insource.types import Key
-from insource.types import Limits as KeyLimits
+from insource.gateway.budgets import Claim, until_next, window_of
+from insource.gateway.limits import LimitKeeper
+from insource.gateway.recorder import Exchange, Recorder
+from insource.gateway.taken import Taken
+from insource.gateway.wire import read
+from insource.store.spending import Spending, read_spending
+from insource.types import Decision, Key, Limits, Outcome, Reason, Request
 
 NOW = datetime(2026, 11, 22, 23, 59, tzinfo=UTC)
 
@@ -25,7 +29,7 @@ def claim(amount, limit=10, kind="money", per="day"):
 
 def kept(home, **more):
     now = [0.0]
-    return Limits(home, lambda: more.get("time", NOW), lambda: now[0]), now
+    return LimitKeeper(home, lambda: more.get("time", NOW), lambda: now[0]), now
 
 
 async def test_a_rate_holds_and_says_when_the_next_may_come(tmp_path):
@@ -101,6 +105,39 @@ async def test_what_cannot_be_written_is_not_reserved(tmp_path):
     limits.close()
 
 
+class Failing(Spending):
+    """The file of a disk that is full once."""
+
+    def _commit(self, jobs):
+        if not self.full.is_set():
+            super()._commit(jobs)
+            return
+        for job in jobs:
+            job.error = StoreFull("no room")
+        self.full.clear()
+        self.refused.set()
+
+
+async def test_more_than_was_reserved_is_written_as_soon_as_there_is_room(tmp_path):
+    limits, _ = kept(tmp_path)
+    limits._spending = spending = Failing.open(tmp_path)
+    spending.full, spending.refused = threading.Event(), threading.Event()
+    session = limits.session()
+    ticket = await session.reserve("k", [claim(1)])
+    spending.full.set()
+    session.settle(ticket, {"money": Decimal(3)})
+    assert await asyncio.to_thread(spending.refused.wait, 30)
+    limits.close()
+    assert read_spending(tmp_path) == {("k", "money", "2026-11-22"): Decimal(3)}
+
+
+async def test_what_cannot_be_written_says_where(tmp_path):
+    spending = Spending.open(tmp_path)
+    spending.close()
+    with pytest.raises(StoreError, match="file of what keys spent is closed"):
+        await spending.write({})
+
+
 def test_windows_and_their_ends():
     assert [window_of(per, NOW) for per in ("day", "month", "total")] == ["2026-11-22", "2026-11", "total"]
     assert until_next("day", NOW) == 60.0
@@ -108,84 +145,48 @@ def test_windows_and_their_ends():
     assert until_next("month", datetime(2026, 12, 31, tzinfo=UTC)) == 86_400
 
 
-@asynccontextmanager
-async def shared(limits, workers=1):
-    server, clients = LimitsServer(limits), []
-    for _ in range(workers):
-        here, there = socket.socketpair()
-        await server.serve(there)
-        clients.append(await LimitsClient.connect(here))
-    yield clients
-    for client in clients:
-        client.close()
+class Stuck:
+    """A ledger in which nothing ever becomes durable."""
+
+    failing = None
+
+    async def append(self, *row, **more):
+        await asyncio.Event().wait()
 
 
-async def test_the_last_unit_is_spent_once_by_all_workers_together(tmp_path):
+async def test_what_was_reserved_for_a_request_that_is_cancelled_before_it_is_on_record_goes_back(tmp_path, house):
+    house.start()
     limits, _ = kept(tmp_path)
-    async with shared(limits, 4) as clients:
-        asked = [clients[n % 4].reserve("k", [claim("0.1", 1)]) for n in range(200)]
-        found = await asyncio.gather(*asked, return_exceptions=True)
-    assert sum(isinstance(one, int) for one in found) == 10
-    assert all(isinstance(one, int | BudgetReached) for one in found)
-    limits.close()
-    assert read_spending(tmp_path) == {("k", "money", "2026-11-22"): Decimal(1)}
-
-
-async def test_a_reservation_that_is_not_checked_where_it_is_kept_overspends(tmp_path):
-    """The control: workers that each look for themselves, as a proxy does that writes what was spent later."""
-    limits = [kept(tmp_path / str(n))[0] for n in range(4)]
-    for one in limits:
-        (tmp_path / str(limits.index(one))).mkdir()
-    asked = [limits[n % 4].reserve("k", [claim("0.1", 1)]) for n in range(200)]
-    found = await asyncio.gather(*asked, return_exceptions=True)
-    assert sum(isinstance(one, dict) for one in found) == 40
-    for one in limits:
-        one.close()
-
-
-async def test_a_worker_that_dies_gives_its_permits_back_and_keeps_its_reservations_spent(tmp_path):
-    limits, _ = kept(tmp_path)
-    async with shared(limits, 2) as (one, other):
-        await one.admit("k", None, 1)
-        await one.reserve("k", [claim(6)])
-        with pytest.raises(ConcurrencyReached):
-            await other.admit("k", None, 1)
-        one.close()
-        while limits._taken["k"]:
-            await asyncio.sleep(0)
-        await other.admit("k", None, 1)
-        with pytest.raises(BudgetReached) as refused:
-            await other.reserve("k", [claim(6)])
-        assert refused.value.retry_after == 60.0  # nobody holds it any more: it is spent
-    limits.close()
-
-
-async def test_what_nobody_waits_for_any_more_goes_back(tmp_path):
-    limits, _ = kept(tmp_path)
-    async with shared(limits) as (client,):
-        for asking in (client.admit("k", None, 1), client.reserve("k", [claim(6)])):
-            job = asyncio.ensure_future(asking)
-            await asyncio.sleep(0)
-            job.cancel()
-        while client._waiting or limits._taken["k"] or any(limits._held.values()):
-            await asyncio.sleep(0.001)
-        await client.reserve("k", [claim(10)])
-    limits.close()
-
-
-async def test_without_the_process_that_keeps_them_nothing_is_admitted(tmp_path):
-    here, there = socket.socketpair()
-    client = await LimitsClient.connect(here)
-    waiting = asyncio.ensure_future(client.admit("k", None, 1))
+    session = limits.session()
+    taken = Taken(session, await session.reserve("k", [claim(6)]))
+    recorder = Recorder(Stuck(), house.gateway.metrics, house.parts)
+    decision = Decision("r", NOW, Outcome.ESCALATED, Reason.NO_TASK)
+    exchange = Exchange(Request("r", ()), None, {}, Choice(decision), 0.0, taken=taken)
+    job = asyncio.ensure_future(recorder.decided(exchange))
     await asyncio.sleep(0)
-    there.close()
-    for asked in (waiting, client.reserve("k", [claim(1)])):
-        with pytest.raises(StoreError, match="is gone"):
-            await asked
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    await session.reserve("k", [claim(10)])
+    limits.close()
+
+
+async def test_a_request_is_priced_by_the_configuration_that_serves_it(tmp_path, house):
+    house.start()
+    before = house.gateway.config
+    main = before.upstreams["main"]
+    house.gateway.generation.config = replace(before, upstreams={"other": replace(main, name="other")})  # reloaded
+    wanted = Key("k", "k", NOW, "ada", limits=Limits(tokens=(1_000, "total")))
+    body = b'{"model":"m","max_tokens":10,"messages":[{"role":"user","content":"hello"}]}'
+    request = replace(read("chat", "r", body, {}, "/v1/chat/completions"), key=wanted)
+    choice = Choice(Decision("r", NOW, Outcome.ESCALATED, Reason.NO_TASK))
+    assert await house.gateway.reserve(before, request, None, choice) is not None
+    house.stop()
+    assert read_spending(house.home) == {("k", "tokens", "total"): Decimal(len(body) + 10)}
 
 
 def bearer(house, **limits):
-    wanted = Key("", "app", datetime.now(UTC), "ada", limits=KeyLimits(**limits))
+    wanted = Key("", "app", datetime.now(UTC), "ada", limits=Limits(**limits))
     return {"authorization": f"Bearer {house.registry.create_key(wanted, 'a test')[1]}"}
 
 
@@ -237,6 +238,33 @@ async def test_an_upstreams_error_costs_nothing_and_a_reply_without_usage_what_w
     house.stop()
     (found,) = read_spending(house.home).values()
     assert found == spent if spent is not None else found > Decimal("0.0008")
+
+
+async def test_an_upstreams_error_after_another_attempt_takes_what_was_reserved(house, chat):
+    house.start(retries=1)
+    house.raw.status = 500
+    headers = bearer(house, money=(Decimal(1), "day"))
+    async with house.client() as client:
+        assert (await ask(client, headers, chat("hello", system=None, max_tokens=100)))[0] == 500
+    house.stop()
+    (found,) = read_spending(house.home).values()
+    assert len(house.raw.received) == 2 and found > Decimal("0.0008")
+
+
+@pytest.mark.parametrize("thoughts", [0, 3])
+async def test_a_stream_that_breaks_off_takes_what_was_reserved(house, thoughts):
+    house.start()
+    house.raw.headers = [(b"content-type", b"text/event-stream")]
+    events = [{"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 10, "output_tokens": 1}}}]
+    events += [{"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "word"}}] * thoughts
+    house.raw.chunks = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
+    headers = bearer(house, tokens=(100_000, "total"))
+    body = {"model": "m", "max_tokens": 5_000, "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+    async with house.client() as client, client.post("/v1/messages", headers=headers, json=body) as reply:
+        await reply.read()
+    house.stop()
+    (found,) = read_spending(house.home).values()
+    assert found > 5_000
 
 
 async def test_an_answer_of_a_specialist_takes_nothing_of_a_budget(house, chat):

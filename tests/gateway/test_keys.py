@@ -66,7 +66,8 @@ async def test_the_upstream_never_sees_our_key_and_still_gets_the_clients_own(ho
     house.start()
     _, bearer = made(house)
     secret = bearer["authorization"].split()[1]
-    ours = {"x-api-key": secret, "Authorization": "Bearer sk-of-the-upstream", "api-key": secret}
+    ours = {"x-api-key": secret, "Authorization": "Bearer sk-of-the-upstream", "api-key": secret,
+            "x-goog-api-key": secret, "cookie": f"session={secret}"}  # fmt: skip
     async with house.client() as client:
         assert (await status(client, "/v1/chat/completions", ours, json=chat("hello")))[0] == 200
     (received,) = house.raw.received
@@ -203,6 +204,33 @@ async def test_nobody_is_let_in_on_old_news_when_the_registry_fails():
         await ring.refresh()
 
 
+async def test_while_the_registry_was_never_read_nobody_is_let_in():
+    store = Store()
+    store.found, store.failing = {b"d" * 32: Key("k", "k", NOON, "ada")}, StoreError("gone")
+    ring, now = keyring(store)
+    for _ in range(2):
+        assert not ring.open
+        with pytest.raises(StoreError, match="gone"):
+            await ring.refresh()
+        now[0] += 1.0
+    store.failing, store.found = None, {}
+    await ring.refresh()
+    assert ring.open
+
+
+async def test_a_gateway_that_cannot_read_its_keys_from_the_start_answers_503(house, chat):
+    def gone():
+        raise StoreError("gone")
+
+    made(house)
+    house.registry.keys_by_digest = gone
+    house.start()
+    async with house.client() as client:
+        assert (await status(client, "/v1/chat/completions", json=chat("hello")))[0] == 503
+        assert (await status(client, "/healthz", method="GET"))[0] == 200
+    assert not house.raw.received
+
+
 async def test_beyond_loopback_a_gateway_without_keys_is_closed():
     ring, _ = keyring(Store(), loopback=False)
     await ring.refresh()
@@ -224,7 +252,7 @@ def test_two_keys_at_once_let_nobody_in():
 def test_where_a_key_is_looked_for_and_taken_out():
     secret = new_secret()[1].encode()
     headers = [(b"Authorization", b"bearer  " + secret), (b"X-Api-Key", secret), (b"cookie", b"a=" + secret),
-               (b"api-key", secret), (b"x-api-key", b"sk-1"),
+               (b"api-key", secret), (b"x-goog-api-key", secret), (b"x-api-key", b"sk-1"),
                (b"authorization", b"Bearer " + secret + b"x")]  # fmt: skip
     assert presented(headers) == [secret.decode()] * 2
-    assert without_ours(headers) == [(b"cookie", b"a=" + secret), (b"x-api-key", b"sk-1")]
+    assert without_ours(headers) == [(b"x-api-key", b"sk-1")]

@@ -87,6 +87,7 @@ async def test_sigterm_settles_all_and_closes(process):
     said = "".join(process.said)
     assert f"insource listens on {process.url}/v1 (loopback only)" in said
     assert "digests only, no texts; kept for 30 days" in said
+    assert "never erased: rows of the ledger, which hold no text, and artifacts" in said
     assert said.endswith("closed\n")
     assert {path.name for path in process.home.glob("gateway.*")} == set()
     assert list(process.home.glob(".metrics-*")) == []

@@ -219,6 +219,25 @@ async def test_what_keeps_a_worker_from_starting_keeps_the_gateway_from_it(home,
     assert find_running(home) is None and not (home / PID_FILE).exists()
 
 
+async def test_a_worker_that_is_killed_while_it_starts_does_not_end_the_gateway(process):
+    starting = asyncio.ensure_future(process.start())
+    await p.until(lambda: hasattr(process, "process") and len(process.workers()) == 2)
+    killed = process.workers()[0]
+    os.kill(killed, signal.SIGKILL)
+    await starting
+    assert process.said != [""] and killed not in process.workers() and len(process.workers()) == 2
+    acknowledged, done = [], []
+    job = asyncio.ensure_future(p.load(process.url, acknowledged, [], lambda: bool(done)))
+    await p.until(lambda: len(acknowledged) >= 20)
+    done.append(1)
+    await job
+    assert await process.end(signal.SIGTERM) == 0
+    rows, acts = p.check_ledger(process.home, acknowledged)
+    assert [act.detail for act in acts if act.what == "worker ended"] == [
+        f"process {killed}, signal 9; A worker ended before it served; its log says why."
+    ]
+
+
 def test_a_worker_that_keeps_dying_is_started_ever_more_seldom():
     pace = Pace(first=0.1, longest=10.0, steady=5.0)
     pauses = [pace.after(deaths) for deaths in range(1, 12)]

@@ -1,11 +1,16 @@
 """The verifier for strangers, run as they run it: what it takes, what it finds, and what it says it does not know."""
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from insource.governance.verifier import verify_ledger
 from insource.store.ledger import Ledger
@@ -104,3 +109,42 @@ def test_what_is_nothing_of_the_kind_is_said_so(tmp_path):
     for what in (tmp_path / "x", tmp_path / "missing", tmp_path):
         code, told = check(what)
         assert code == 2 and "cannot be read as a proof, an export or a ledger" in told
+
+
+@given(key=st.binary(min_size=32, max_size=32), nonce=st.binary(min_size=12, max_size=12), data=st.binary(max_size=70),
+       place=st.binary(max_size=40), flip=st.integers(0, 10_000))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_its_own_aes_gcm_opens_what_another_sealed_and_nothing_else(key, nonce, data, place, flip):
+    sealed = nonce + AESGCM(key).encrypt(nonce, data, place)
+    assert verify_ledger.open_sealed(key, place, sealed) == data
+    altered = bytearray(sealed)
+    altered[flip % len(sealed)] ^= 1 << flip % 8
+    assert verify_ledger.open_sealed(key, place, bytes(altered)) is False
+    assert verify_ledger.open_sealed(key, place + b"x", sealed) is False
+    assert verify_ledger.open_sealed(key, place, sealed[:27]) is False
+
+
+def test_its_own_aes_gives_the_published_vector():
+    """FIPS 197, appendix C.3."""
+    encrypt = verify_ledger.aes(bytes(range(32)))
+    assert encrypt(0x00112233445566778899AABBCCDDEEFF) == 0x8EA2B7CA516745BFEAFC49904B496089
+
+
+def test_texts_of_a_home_are_opened_with_its_keys_and_counted_without_them(made, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(made / "home", home)
+    code, told = check(home)
+    assert code == 0 and "; 24 kept texts match their rows." in told and "sealed texts say" not in told
+    (home / "content_keys.db").rename(home / "away")
+    code, told = check(home)
+    assert code == 0 and "; 0 kept texts match" in told and "Not established: what 24 sealed texts say" in told
+    (home / "away").rename(home / "content_keys.db")
+    connection = sqlite3.connect(home / "ledger.db")
+    connection.execute("DROP TRIGGER contents_are_not_changed")
+    connection.execute(
+        "UPDATE contents SET text = CAST(substr(text, 1, length(text) - 1) || x'00' AS BLOB) WHERE seq = 4"
+    )
+    connection.commit()
+    connection.close()
+    code, told = check(home)
+    assert code == 1 and "the text of row 4 (decisions) is not the one that was recorded" in told

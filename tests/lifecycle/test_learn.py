@@ -96,7 +96,7 @@ def test_an_accepted_answer_is_never_learned_and_its_audit_is(home):
 
 def test_any_other_source_is_refused():
     with pytest.raises(ValueError, match="gold or upstream"):
-        gather([(1, "r", NOON, "text", "card", "specialist")], (), lambda request: None)
+        gather([(1, "r", NOON, "text", "card", "specialist", None)], (), lambda request: None)
 
 
 def test_gold_counts_above_the_teacher_and_feedback_above_a_review(home):
@@ -214,6 +214,18 @@ def test_a_first_version_and_then_nothing_until_there_is_a_quarter_more(filled):
     found = home.school().learn(TASK, Recipe("linear"))
     assert isinstance(found, Learned) and (found.evidence, found.also, found.new) == (400, 110, 110)
     assert home.registry.get("triage").version == 2
+
+
+def test_what_is_to_stay_the_same_is_the_last_version_s(filled):
+    home = filled(100)
+    school = home.school()
+    school.learn(TASK, Recipe("linear", base="some/model", balance=0.5, seed=3), same=("base", "balance"))  # the first
+    for same, found in ((("base", "balance"), ("some/model", 0.5)), (("base",), ("some/model", 0.0))):
+        school.learn(TASK, Recipe("linear"), anyway=True, same=same)
+        told = home.registry.versions("triage")[-1].lineage["recipe"]
+        assert (told["base"], told["balance"]) == found and told["seed"] == 0
+    school.learn(TASK, Recipe("linear"), anyway=True)
+    assert home.registry.versions("triage")[-1].lineage["recipe"]["base"] == Recipe().base
 
 
 def test_biased_rows_teach_and_neither_certify_nor_test(filled):

@@ -143,6 +143,21 @@ def test_a_suspension_is_lifted_by_evidence_since_then_after_a_restart_too(stage
         assert rehearsal.registry.suspension("triage") is None
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_suspension_is_not_lifted_by_a_steward_that_is_behind(stage, agrees):
+    """Of two pages the first shows all to be right: the second, which may show otherwise, is waited for."""
+    rehearsal = stage()
+    activate(rehearsal)
+    spoil(rehearsal)
+    rehearsal.ledger.add(*(audit(number, 1, Stage.ACTIVE) for number in range(PAGE)))
+    rehearsal.ledger.add(*(audit(number, 1, Stage.ACTIVE, agrees=agrees) for number in range(PAGE, PAGE + 900)))
+    rehearsal.steward.turn()
+    assert rehearsal.steward.look("triage").watch.audits == PAGE
+    assert rehearsal.registry.suspension("triage") is not None
+    rehearsal.turn()
+    assert (rehearsal.registry.suspension("triage") is None) == agrees
+
+
 def test_what_a_person_suspended_only_a_person_resumes(stage):
     rehearsal = stage()
     activate(rehearsal)

@@ -11,14 +11,14 @@ TIMED = False
 """Which promises this module tries; see `conftest.py`."""
 
 
-def test_a_sample_holds(promise, folder):
-    tally = promise.try_cases(range(promise.sample), folder)
+def test_a_sample_holds(promise, tmp_path):
+    tally = promise.try_cases(range(promise.sample), tmp_path)
     assert promise.judge(tally) == [], [str(failure) for failure in tally.failures[:5]]
     assert promise.seen(tally)
 
 
-def test_control_the_broken_build_is_found(promise, folder):
-    assert promise.judge(promise.try_cases(range(promise.control), folder, broken=True))
+def test_control_the_broken_build_is_found(promise, tmp_path):
+    assert promise.judge(promise.try_cases(range(promise.control), tmp_path, broken=True))
 
 
 @pytest.mark.slow

@@ -103,6 +103,6 @@ def test_control_a_canary_that_comes_back_is_found():
 
 
 @pytest.mark.slow
-def test_control_a_gateway_that_takes_the_candidate_for_the_incumbent_is_found(folder):
-    complaints = judge_replays(asyncio.run(replay(range(3), folder, True)))
+def test_control_a_gateway_that_takes_the_candidate_for_the_incumbent_is_found(tmp_path):
+    complaints = judge_replays(asyncio.run(replay(range(3), tmp_path, True)))
     assert "replayed otherwise: 3 in 3 replays" in complaints

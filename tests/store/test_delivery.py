@@ -9,10 +9,11 @@ import pytest
 
 from insource.errors import StoreError, StoreFull
 from insource.store.columns import Feedback, Source
-from insource.store.delivery import deliver, keep_delivering
+from insource.store.delivery import deliver, deliver_acts, keep_delivering
 from insource.store.ledger_reader import LedgerReader
 from insource.store.outbox import Delivered
 from insource.store.registry import FILE, Registry
+from insource.types import Key
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -113,6 +114,26 @@ def test_what_a_full_disk_refuses_waits_on(registry, ledger, home):
     assert deliver(registry, home, ledger.feedback_now) == 2
 
 
+def test_acts_are_closed_at_once_and_a_write_that_fails_between_them_loses_and_doubles_none(registry, ledger, home):
+    for n in range(3):
+        registry.create_key(Key("", f"app {n}", NOON, "ada"), "a pilot")
+    acts, before, wrote = registry.acts(), registry.changed(), []
+
+    def write(act):
+        if len(wrote) == 1:
+            raise StoreFull("no room")
+        ledger.act_now(act)
+        wrote.append(act)
+
+    with pytest.raises(StoreFull):
+        deliver_acts(registry, home, write)
+    assert registry.changed() == before and len(registry.outgoing_acts()) == len(acts) == 3
+    assert deliver_acts(registry, home, ledger.act_now) == len(acts) - 1
+    assert registry.changed() == before + 1 and registry.outgoing_acts() == ()
+    with LedgerReader(home) as reader:
+        assert tuple(act for act in reader.acts() if act in acts) == acts
+
+
 async def test_the_ledgers_process_takes_over_what_comes(registry, ledger, home, caplog):
     refusing = True
 
@@ -121,7 +142,7 @@ async def test_the_ledgers_process_takes_over_what_comes(registry, ledger, home,
             raise StoreFull("no room")
         ledger.feedback_now(feedback)
 
-    job = asyncio.ensure_future(keep_delivering(home, write, seconds=0.001))
+    job = asyncio.ensure_future(keep_delivering(home, write, ledger.act_now, seconds=0.001))
     registry.post_feedback(said(0))
     while "wait to be written" not in caplog.text:
         await asyncio.sleep(0.001)

@@ -112,7 +112,7 @@ def test_what_was_watched_is_kept_once_and_comes_back(registry):
 
 
 def test_a_transaction_that_is_cut_off_leaves_no_doubt(registry, monkeypatch):
-    monkeypatch.setattr("insource.store.doubts.INSERT_ACT", "INSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr("insource.store.columns.INSERT_ACT", "INSERT INTO nowhere VALUES (1)")
     with pytest.raises(Exception, match="nowhere"):
         registry.raise_doubt(DOUBT)
     assert registry.doubt("triage") is None

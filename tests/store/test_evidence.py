@@ -139,8 +139,8 @@ async def test_a_reference_is_the_upstreams_or_gold_and_never_an_accepted_answer
         assert list(reader.references("triage", found[1].seq)) == found[2:]
         assert list(reader.references("triage", found[1].seq, 2)) == found[2:4]
         assert list(reader.references("elsewhere"))[0].request_id == "r-2" and not list(reader.references("c"))
-        seq, request_id, _, text, reference, source = found[0]
-        assert (request_id, reference, source) == ("r-1", "card", "upstream")
+        seq, request_id, _, text, reference, source, seal = found[0]
+        assert (request_id, reference, source, len(seal)) == ("r-1", "card", "upstream", 1)
 
 
 async def test_references_come_in_pages_and_go_when_erased(open_ledger, make, home, later, monkeypatch, say):

@@ -124,6 +124,19 @@ async def test_an_error_that_does_not_pass_is_not_tried_again(device, commits, c
     assert "a row was not written to the ledger: refused" in caplog.text
 
 
+async def test_its_messages_say_what_is_written(device, caplog):
+    commits = GroupCommit(device.commit, name="book", bound=0)
+    with pytest.raises(Overloaded, match="0 rows wait to be written to the book"):
+        await commits.commit("row")
+    device.error = StoreError("refused")
+    with pytest.raises(StoreError):
+        await asyncio.wrap_future(commits.submit("row", patient=True))
+    commits.close()
+    with pytest.raises(StoreError, match="The book is closed"):
+        commits.submit("row", patient=True)
+    assert "not written to the book" in caplog.text and "ledger" not in caplog.text
+
+
 async def test_kept_work_is_tried_again_without_any_caller(device):
     device.error = StoreFull("no room")
     commits = GroupCommit(device.commit, retry_seconds=0.001)

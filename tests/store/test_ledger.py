@@ -8,9 +8,12 @@ import apsw
 import pytest
 
 from insource.errors import StoreBusy, StoreError, StoreFull, StoreTooNew
-from insource.store import migrations
+from insource.store import columns, migrations
+from insource.store.contents import content_digest
+from insource.store.database import open_database
 from insource.store.ledger import FILE, Ledger
 from insource.store.ledger_reader import LedgerReader
+from insource.store.proof.verify import Outside, verify
 from insource.types import Outcome, Reason, Usage
 
 SECRET = "where is my card, says the canary"
@@ -22,7 +25,15 @@ def home(tmp_path):
 
 
 def bytes_on_disk(home):
-    return b"".join(file.read_bytes() for file in home.iterdir() if file.name.startswith(FILE))
+    return b"".join(file.read_bytes() for file in home.rglob("*") if file.is_file())
+
+
+def sealed_text(home, seq):
+    connection = apsw.Connection(str(home / FILE), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return connection.execute("SELECT text FROM contents WHERE seq = ?", (seq,)).get
+    finally:
+        connection.close()
 
 
 async def settled(*futures):
@@ -71,7 +82,8 @@ async def test_files_are_private(open_ledger, make, home):
         files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in home.iterdir()}
     assert files.pop("proof") == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in (home / "proof").rglob("*") if file.is_file()} == {0o600}
-    assert files == dict.fromkeys(("ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.lock"), 0o600)
+    databases = [f"{name}{end}" for name in ("ledger.db", "content_keys.db") for end in ("", "-wal", "-shm")]
+    assert files == dict.fromkeys((*databases, "ledger.lock"), 0o600)
 
 
 async def test_content_is_kept_only_where_asked(open_ledger, make, home):
@@ -86,7 +98,10 @@ async def test_content_is_kept_only_where_asked(open_ledger, make, home):
         assert not reader.proves(replace(content, text=SECRET + "?"))
         assert not reader.proves(replace(content, answer=None))
     await ledger.append(make.decision(2), make.content(2, text=SECRET), keep_text=True)
-    assert SECRET.encode() in bytes_on_disk(home)  # the control: the scan does find it
+    with LedgerReader(home) as reader:
+        assert reader.decision("r-2").content == make.content(2, text=SECRET)
+    assert SECRET.encode() not in bytes_on_disk(home)  # sealed
+    assert sealed_text(home, 3) in bytes_on_disk(home)  # the control: the scan does find what is there
 
 
 async def test_equal_texts_have_different_digests(open_ledger, make, home):
@@ -116,15 +131,18 @@ async def test_expired_content_is_erased_from_the_disk_while_its_row_stays(open_
     await ledger.append(make.decision(1), old, keep_text=True)
     await ledger.append(make.decision(2), young, keep_text=True)
     assert await ledger.purge(noon + timedelta(days=30, microseconds=-1)) == 0
-    assert SECRET.encode() in bytes_on_disk(home)
+    sealed = sealed_text(home, 2)
+    assert sealed in bytes_on_disk(home)
     assert await ledger.purge(later) == 1
-    assert SECRET.encode() not in bytes_on_disk(home)
+    assert sealed not in bytes_on_disk(home)
     with LedgerReader(home) as reader:
         row = reader.decision("r-1")
         assert row.decision == make.decision(1) and row.content is None and len(row.content_digest) == 32
         assert not reader.proves(old)
         assert reader.decision("r-2").content == young
-        assert [(act.what, act.detail) for act in reader.acts("contents")] == [("purge", "1 expired")]
+        assert [(act.what, act.detail) for act in reader.acts("contents")] == [
+            ("purge", "1 expired, or of subjects that were erased")
+        ]
 
 
 async def test_much_expired_content_is_erased_in_portions(open_ledger, make, home, later):
@@ -132,9 +150,10 @@ async def test_much_expired_content_is_erased_in_portions(open_ledger, make, hom
     await asyncio.gather(
         *[ledger.append(make.decision(n), make.content(n, text=SECRET * (n % 7)), keep_text=True) for n in range(2_001)]
     )
+    sealed = [sealed_text(home, seq) for seq in (3, 2_000)]
     assert await ledger.purge(later) == 2_001
     assert await ledger.purge(later) == 0
-    assert SECRET.encode() not in bytes_on_disk(home)
+    assert not any(each in bytes_on_disk(home) for each in sealed)
 
 
 async def test_a_reader_in_the_way_delays_only_the_emptying_of_the_log(open_ledger, make, home, later):
@@ -142,11 +161,12 @@ async def test_a_reader_in_the_way_delays_only_the_emptying_of_the_log(open_ledg
     await ledger.append(make.decision(1), make.content(1, text=SECRET), keep_text=True)
     reader = apsw.Connection(str(home / FILE), flags=apsw.SQLITE_OPEN_READONLY)
     reader.execute("BEGIN; SELECT count(*) FROM decisions").fetchall()
+    sealed = sealed_text(home, 2)
     assert await ledger.purge(later) == 1
-    assert SECRET.encode() in bytes_on_disk(home)
+    assert sealed in bytes_on_disk(home)
     reader.execute("COMMIT")
     assert await ledger.purge(later) == 0
-    assert SECRET.encode() not in bytes_on_disk(home)
+    assert sealed not in bytes_on_disk(home)
     reader.close()
 
 
@@ -396,3 +416,85 @@ async def test_damage_is_reported_not_read_over(open_ledger, make, home):
     (home / FILE).write_bytes(data)
     with pytest.raises(StoreError, match="damaged or is not a database"):
         Ledger.open(home, clock=lambda: None)
+
+
+def test_texts_of_an_older_insource_are_sealed_and_no_byte_of_them_stays(open_ledger, make, home, noon):
+    """Dropping the table overwrites its pages; sealing row by row would leave pieces where rows were moved."""
+    home.mkdir()
+    texts = {f"r-{n}": f"{SECRET} {n} " * (1 + n % 40) for n in range(600)}
+    connection = open_database(home / FILE, migrations=migrations.LEDGER[:6])
+    connection.execute("BEGIN")
+    for seq, (name, text) in enumerate(texts.items(), 1):
+        salt = b"s" * 32
+        content = make.content(seq, request_id=name, text=text, answer=None)
+        decision = columns.decision_values(make.decision(seq, request_id=name), content_digest(salt, content))
+        insert = f"INSERT INTO decisions (seq, {columns.DECISION}) VALUES ({', '.join('?' * (len(decision) + 1))})"
+        connection.execute(insert, (seq, *decision))
+        values = (seq, salt, text.encode(), columns.micros(noon), "triage", columns.micros(noon + timedelta(days=30)))
+        connection.execute(
+            "INSERT INTO contents (seq, salt, text, time, task, expires) VALUES (?, ?, ?, ?, ?, ?)", values
+        )
+    connection.execute("COMMIT")
+    connection.close()
+    assert SECRET.encode() in bytes_on_disk(home)  # the control
+    open_ledger()
+    assert SECRET.encode() not in bytes_on_disk(home)
+    with LedgerReader(home) as reader:
+        assert {row.decision.request_id: row.content.text for row in reader.rows()} == texts
+    assert verify(home, Outside(), lambda done, of: None).faults == []
+
+
+async def test_where_the_keys_of_texts_fail_decisions_are_refused_and_what_follows_them_is_written(
+    open_ledger, make, home, caplog
+):
+    ledger = open_ledger()
+    await ledger.append(make.decision(1), make.content(1), keep_text=True)
+    sound = ledger._keys.look
+    ledger._keys.look = lambda: (_ for _ in ()).throw(StoreError("a damaged file"))
+    refused, settlement, plain = await asyncio.gather(
+        ledger.append(make.decision(2), make.content(2), keep_text=True),
+        settled(ledger.settle(make.settlement(1), make.content(1, answer="late"), keep_text=True)),
+        ledger.append(make.decision(4)),
+        return_exceptions=True,
+    )
+    assert "a damaged file" in str(refused) and (settlement, plain) == (None, None)
+    assert "the text of a settlement or an audit is not kept: a damaged file" in caplog.text and ledger.lost == 0
+    ledger._keys.look = sound
+    await ledger.append(make.decision(3), make.content(3), keep_text=True)
+    with LedgerReader(home) as reader:
+        kept = {n: reader.decision(f"r-{n}") for n in (1, 2, 3, 4)}
+    assert kept[2] is None and kept[4] is not None and kept[1].settlement is not None
+    assert (kept[1].content, kept[3].content) == (make.content(1), make.content(3))
+
+
+async def test_a_locked_file_of_keys_holds_up_only_rows_with_texts(open_ledger, make, home, monkeypatch):
+    monkeypatch.setattr("insource.store.ledger.KEYS_BUSY_MILLISECONDS", 20)
+    ledger = open_ledger()
+    other = apsw.Connection(str(home / "content_keys.db"))
+    other.execute("BEGIN IMMEDIATE")
+    refused, plain = await asyncio.gather(
+        ledger.append(make.decision(1), make.content(1, subject="ada"), keep_text=True),
+        ledger.append(make.decision(2)),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, StoreBusy) and plain is None
+    waiting = ledger.settle(make.settlement(2), make.content(2, subject="ada"), keep_text=True)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    other.execute("ROLLBACK")
+    other.close()
+    await settled(waiting)
+    with LedgerReader(home) as reader:
+        assert reader.decision("r-1") is None and reader.decision("r-2").content == make.content(2)
+
+
+def test_keys_that_are_gone_or_damaged_are_told_at_the_start(open_ledger, make, home, caplog):
+    with open_ledger() as ledger:
+        ledger.append_now(make.decision(1), make.content(1), keep_text=True)
+    for file in home.glob("content_keys.db*"):
+        file.unlink()
+    with open_ledger():
+        assert "1 texts or digests of the ledger cannot be opened any more" in caplog.text
+    (home / "content_keys.db").write_bytes(b"no database at all, but long enough to be read as one" * 99)
+    with pytest.raises(StoreError, match="move .*content_keys.db aside"):
+        open_ledger()

@@ -42,7 +42,7 @@ async def test_a_ledger_of_schema_1_opens_and_its_rows_have_no_tier(old_home, ma
 
 
 def test_a_reader_never_migrates(old_home):
-    with pytest.raises(StoreError, match=f"has schema 1; this insource reads schema {len(migrations.LEDGER)}"):
+    with pytest.raises(StoreError, match="has schema 1; this insource reads schema 7"):
         LedgerReader(old_home)
 
 
@@ -101,7 +101,7 @@ def test_stages_that_a_hand_wrote_into_an_old_registry_begin_again(home_of_a_rel
 
 
 async def test_an_old_ledger_opens_and_takes_pairs_and_feedback(home_of_a_release, make, noon):
-    with pytest.raises(StoreError, match=f"has schema 2; this insource reads schema {len(migrations.LEDGER)}"):
+    with pytest.raises(StoreError, match="has schema 2; this insource reads schema 7"):
         LedgerReader(home_of_a_release)
     second = make.audit(1, version=2, accepts=False, stage=Stage.SHADOW, score=0.5, seconds=0.001)
     with Ledger.open(home_of_a_release, clock=lambda: noon) as ledger:

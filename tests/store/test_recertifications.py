@@ -7,7 +7,6 @@ import apsw
 import pytest
 
 from insource.errors import StageConflict, UnknownVersion
-from insource.store import recertifications
 from insource.store.recertifications import Recertified
 from insource.store.registry import FILE, Registry
 from insource.types import Calibration, Doubt
@@ -40,7 +39,8 @@ def test_it_is_in_force_wherever_the_version_is_read_and_ends_the_doubt(registry
     for found in (registry.active("triage"), registry.get("triage", 1), registry.versions("triage")[0]):
         assert found.calibration == RAISED
     assert registry.get("triage", 2).calibration == FIRST
-    assert acts(registry) == [("steward", "re-certify", "triage@1", TOLD.why),
+    detail = f"{TOLD.why} (row {registry.row('triage', 1).anew})"
+    assert acts(registry) == [("steward", "re-certify", "triage@1", detail),
                               ("steward", "end doubt", "triage@1", TOLD.why)]  # fmt: skip
 
 
@@ -91,10 +91,10 @@ def test_it_is_never_changed(registry, tmp_path, change):
     connection.close()
 
 
-@pytest.mark.parametrize("cut", ["INSERT_ACT", "END"])
+@pytest.mark.parametrize("cut", ["columns.INSERT_ACT", "recertifications.END"])
 def test_a_transaction_that_is_cut_off_leaves_all_as_it_was(registry, monkeypatch, cut):
     """As a kill between two statements does: the threshold, the act and the doubt's end are one."""
-    monkeypatch.setattr(recertifications, cut, "INSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr(f"insource.store.{cut}", "INSERT INTO nowhere VALUES (1)")
     with pytest.raises(Exception, match="nowhere"):
         registry.recertify(TOLD)
     monkeypatch.undo()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from insource.errors import StoreError, StoreTooNew, UnknownTask, UnknownVersion
 from insource.store import registry as module
 from insource.store.registry import FILE, Registry
+from insource.store.registry_rows import row_digest, to_version
 from insource.types import Calibration, GuardResult, Stage
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
@@ -43,6 +44,10 @@ def test_a_version_comes_back_as_it_was_registered(registry):
     assert registry.get("triage", 1) == registry.get("triage") == version
 
 
+def row(registry, version):
+    return f"row {registry.row('triage', version).own}"
+
+
 def test_versions_count_up_for_each_task(registry):
     assert [add(registry, task).version for task in ("a", "a", "b", "a")] == [1, 2, 1, 3]
     assert [version.name for version in registry.versions("a")] == ["a@1", "a@2", "a@3"]
@@ -62,8 +67,9 @@ CALIBRATIONS = st.builds(
 
 @given(CALIBRATIONS)
 def test_calibrations_come_back_exactly(calibration):
-    row = ("t", 1, "linear", "d", "candidate", 0, module.calibration_text(calibration), "{}", 0.0)
-    assert module._to_version(row).calibration == calibration
+    row = (b"t", 1, b"linear", b"d", 0, module.calibration_text(calibration).encode(), b"{}")
+    nothing = (None,) * 11
+    assert to_version((b"candidate", 0.0, row_digest(row).encode(), *row, *nothing)).calibration == calibration
 
 
 def test_a_version_without_calibration(registry):
@@ -100,7 +106,9 @@ def test_promotion_retires_the_version_before(registry):
     assert [(act.who, act.what, act.subject) for act in acts] == [
         ("ada", "promote", "triage@1"), ("grace", "promote", "triage@3"), ("ada", "promote", "triage@1")
     ]  # fmt: skip
-    assert acts[1].detail == f"better (before: triage@1; digest {'d' * 64})" and acts[1].time == NOON
+    assert (
+        acts[1].detail == f"better (before: triage@1; digest {'d' * 64}; {row(registry, 3)})" and acts[1].time == NOON
+    )
     assert registry.acts("triage@3") == (acts[1],)
 
 

@@ -8,6 +8,8 @@ import apsw
 import pytest
 
 from insource.errors import UnknownReview, UserError
+from insource.store.content_keys import ContentKeys
+from insource.store.database import open_database
 from insource.store.migrations import REGISTRY
 from insource.store.registry import FILE, Registry
 from insource.store.reviews import State
@@ -90,6 +92,10 @@ def raw_bytes(folder):
     return b"".join(path.read_bytes() for path in sorted(folder.glob(f"{FILE}*")))
 
 
+def sealed_texts(registry):
+    return [row[0].encode() for row in registry._read("SELECT text FROM reviews WHERE state <> 'waiting'", ())]
+
+
 def test_texts_are_erased_once_they_have_outlived_their_retention(tmp_path, registry, noon):
     text = "canary-7f3a " * 600  # longer than a page
     ask(registry, noon, "old", text=text)
@@ -98,14 +104,36 @@ def test_texts_are_erased_once_they_have_outlived_their_retention(tmp_path, regi
     registry.answer_review("old", "card", "ada", noon)
     registry.dismiss_review("small", "ada", noon)
     assert registry.purge_reviews(noon + 30 * DAY - timedelta(seconds=1), 30 * DAY) == 0
-    assert b"canary-7f3a" in raw_bytes(tmp_path)
+    assert registry.review("old").text == text and b"canary-7f3a" not in raw_bytes(tmp_path)
+    sealed = [piece for text in sealed_texts(registry) for piece in (text[:40], text[-40:])]
+    assert len(sealed) == 4 and all(piece in raw_bytes(tmp_path) for piece in sealed)
     assert registry.purge_reviews(noon + 30 * DAY, 30 * DAY) == 2
-    assert b"canary-7f3a" not in raw_bytes(tmp_path)  # neither in the file nor in its log
+    assert not any(piece in raw_bytes(tmp_path) for piece in sealed)  # neither in the file nor in its log
     old = registry.review("old")
     assert (old.text, old.suggestion, old.answer, old.who) == (None, None, "card", "ada")
     assert registry.review("waiting").text == "still wanted"
     assert registry.purge_reviews(noon + 400 * DAY, 30 * DAY) == 0
     assert list(registry.export_reviews()) == []
+
+
+def test_a_task_may_keep_its_texts_for_longer_or_less_long_than_others(registry, noon):
+    tasks = {"week": 7 * DAY, "year": 365 * DAY}
+    for task in ("week", "year", "triage"):
+        ask(registry, noon, task, task=task)
+        registry.answer_review(task, "card", "ada", noon)
+    ask(registry, noon, "waiting", task="week")
+
+    def left(after):
+        registry.purge_reviews(noon + after, 30 * DAY, tasks)
+        return {review.request_id for review in registry.reviews(state=None) if review.text is not None}
+
+    hair = timedelta(microseconds=1)
+    assert left(7 * DAY - hair) == {"week", "year", "triage", "waiting"}
+    assert left(7 * DAY) == left(30 * DAY - hair) == {"year", "triage", "waiting"}
+    assert left(30 * DAY) == left(365 * DAY - hair) == {"year", "waiting"}
+    assert left(365 * DAY) == {"waiting"}
+    registry.dismiss_review("waiting", "ada", noon)
+    assert registry.purge_reviews(noon + 7 * DAY, 30 * DAY, tasks) == 1
 
 
 def test_without_secure_deletion_the_bytes_would_stay(tmp_path, noon):
@@ -114,8 +142,9 @@ def test_without_secure_deletion_the_bytes_would_stay(tmp_path, noon):
         registry._connection.execute("PRAGMA secure_delete = OFF")
         ask(registry, noon, "old", text="canary-7f3a " * 600)
         registry.answer_review("old", "card", "ada", noon)
+        (sealed,) = sealed_texts(registry)
         assert registry.purge_reviews(noon + 30 * DAY, 30 * DAY) == 1
-    assert b"canary-7f3a" in raw_bytes(tmp_path)
+    assert sealed[-40:] in raw_bytes(tmp_path)
 
 
 GUARDED = [
@@ -193,3 +222,39 @@ def test_many_processes_ask_and_answer_at_once(tmp_path, registry, noon, child_e
     assert len(answered) == 20 and len(registry.acts()) == 20  # each once, whoever was first
     assert {act.subject: act.who for act in registry.acts()} == {each.request_id: each.answer for each in answered}
     assert registry.waiting_reviews() == 60
+
+
+def test_what_is_about_a_subject_is_erased_and_what_waits_is_dismissed(tmp_path, registry, noon):
+    for name, subject in (("waits", "ada"), ("answered", "ada"), ("other", "bob"), ("nobody", None)):
+        registry.ask_review(name, "triage", f"text of {name}", "card", noon, 0.25, subject)
+    registry.answer_review("answered", "card", "carol", noon)
+    with ContentKeys.open(tmp_path) as keys:
+        ids = keys.erase("ada", noon)
+    assert registry.review("waits").text is None  # already: its key is gone
+    assert set(registry.erase_reviews(ids, "dpo", noon)) == {"waits", "answered"}
+    assert registry.erase_reviews(ids, "dpo", noon) == ()
+    waited, answered = registry.review("waits"), registry.review("answered")
+    assert (waited.state, waited.who, waited.text, waited.suggestion) == ("dismissed", "dpo", None, None)
+    assert (answered.state, answered.answer, answered.text) == ("answered", "card", None)
+    assert [registry.review(name).text for name in ("other", "nobody")] == ["text of other", "text of nobody"]
+    registry.ask_review("late", "triage", "text of late", None, noon, subject="ada")
+    assert registry.review("late") is None
+
+
+def test_reviews_of_an_older_insource_are_sealed_and_no_byte_of_them_stays(tmp_path, noon):
+    connection = open_database(tmp_path / FILE, migrations=REGISTRY[:8])
+    insert = "INSERT INTO reviews (request_id, time, task, text, suggestion, state) VALUES (?, 1, 't', ?, ?, 'waiting')"
+    connection.execute("BEGIN")
+    texts = {f"r-{n:04}": f"canary-7f3a {n} " * (1 + n % 40) for n in range(600)}
+    connection.executemany(insert, [(name, text, "card") for name, text in texts.items()])
+    connection.execute(insert, ("r-none", None, None))
+    connection.execute("COMMIT")
+    connection.close()
+    assert b"canary-7f3a" in raw_bytes(tmp_path)  # the control
+    with Registry.open(tmp_path) as registry:
+        assert b"canary-7f3a" not in raw_bytes(tmp_path)
+        assert {each.request_id: each.text for each in registry.reviews()} == {**texts, "r-none": None}
+        assert registry.review("r-none").suggestion is None and registry.review("r-0001").suggestion == "card"
+        for change in ("UPDATE reviews SET text = 'x'", "UPDATE reviews SET seal = NULL", "DELETE FROM reviews"):
+            with pytest.raises(apsw.ConstraintError):
+                registry._connection.execute(change)

@@ -87,7 +87,10 @@ def test_a_version_goes_from_shadow_over_canary_to_active_and_all_of_it_is_kept(
         Move(NOON, "triage", 1, CANARY, ACTIVE, 0.0, "grace", "proved"),
     )
     assert [(act.what, act.who) for act in three.acts("triage@1")] == [("move", "ada")] * 3 + [("promote", "grace")]
-    assert three.acts("triage@1")[1].detail == f"why (shadow to canary at 5 %; digest {'d' * 64})"
+    assert (
+        three.acts("triage@1")[1].detail
+        == f"why (shadow to canary at 5 %; digest {'d' * 64}; row {three.row('triage', 1).own})"
+    )
 
 
 def test_the_one_that_was_active_retires_in_the_same_step(three):

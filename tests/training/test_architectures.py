@@ -10,11 +10,11 @@ from safetensors.numpy import load_file
 from insource.backends.onnx import Trunk
 from insource.errors import DataError
 from insource.training import architectures
-from insource.training.architectures import ARCHITECTURES, as_bert, as_bert_config
+from insource.training.architectures import ARCHITECTURES, POSITIONS, as_bert, as_bert_config
 from insource.training.base_models import from_folder, write_base
 from insource.training.compression.checkpoint import Checkpoint
 from insource.training.encoder_graph import build_trunk
-from insource.training.encoder_weights import POSITIONS, Weights, read_shape
+from insource.training.encoder_weights import Weights, read_shape
 from tests.training.other_architectures import (
     CONFIGS,
     HIDDEN,

@@ -16,15 +16,18 @@ from insource.training.comparing.bench import Bench
 from insource.training.comparing.candidates import CANDIDATES, COMPRESSIONS, FP32, INT8, SMALL, TUNED
 from insource.training.comparing.compressed import try_compressed
 from insource.training.comparing.cost import Prices, UpstreamTerms
+from insource.training.comparing.estimates import Speeds, tuned_seconds
 from insource.training.comparing.time_budget import TimeBudget
 from insource.training.comparing.tuned_encoders import try_student, try_tuned
 from insource.training.recipe import Recipe
 from insource.training.run import Workshop
 from insource.training.snapshot import inputs_of, take_snapshot
+from insource.training.split_rows import split_rows
 from insource.training.trunks import TrunkRoom
+from insource.training.tuning.settings import Settings
 from insource.types import Require, Task
 
-from .conftest import NOON, silent
+from .conftest import NOON, embedded, silent
 
 PRICES = Prices(lambda seconds: 4.0 * seconds, upstream=UpstreamTerms((("api", "US"),), Decimal("0.001")))
 TASK = Task("triage", target_risk=0.3)
@@ -125,6 +128,28 @@ def test_encoders_and_what_is_made_of_them_share_the_rows(bench, examples):
     assert lineage["compressed_from"] == "triage@1" and lineage["compared"] == "encoder-frozen, vocabulary"
 
 
+def test_the_curve_of_few_rows_learns_from_the_answers_words_too(bench, examples, home):
+    made = bench(examples(40))
+    made.attempt = lambda *told: None
+    try_family(made, INT8)
+    assert INT8 in made.curves and embedded(home) == {40, 3}
+
+
+@pytest.mark.parametrize(("left", "epochs"), [(None, 10), (10, 10), (9, 9), (4, 4), (2, 2)])
+def test_few_rows_are_tuned_on_as_often_as_train_would_or_as_fits(bench, examples, left, epochs):
+    """Ample time, or as much as `left` epochs take."""
+    made, offered = bench(examples(160)), []
+    made.speeds = Speeds(embed=0.001, tune=0.1)
+    split = split_rows(made.snapshot, Recipe("encoder", "strict"), 160, 0)
+    learn, others = len(split.learn), len(split.calibrate) + len(split.test)
+    assert Settings().epochs_of(learn) == 10
+    if left is not None:
+        made.budget = TimeBudget(tuned_seconds(made.speeds, learn, others, left), 0.0, lambda: 0.0)
+    made.attempt = lambda name, expected, make, parts: offered.append((name, expected))
+    try_tuned(made)
+    assert offered == [(TUNED, tuned_seconds(made.speeds, learn, others, epochs))]
+
+
 @pytest.mark.slow
 def test_a_tuned_encoder_and_its_student_are_tested_on_the_same_rows(bench, examples):
     made = bench(examples(300))
@@ -135,6 +160,7 @@ def test_a_tuned_encoder_and_its_student_are_tested_on_the_same_rows(bench, exam
     assert len({each.trained.figures.test.references.tobytes() for each in made.made}) == 1
     assert made.made[1].trained.version.calibration.method == "strict"
     assert made.made[2].trained.version.lineage["recipe"]["teacher"] == 2
+    assert [each.trained.version.lineage["recipe"]["tuning"]["epochs"] for each in made.made[1:]] == [10, 10]
 
 
 def test_what_builds_on_something_that_was_not_made_says_so(bench, examples):

@@ -10,7 +10,7 @@ from insource.errors import DataError, UserError
 from insource.training.compression.checkpoint import Checkpoint
 from insource.training.compression.forward import Sample, active, dense, gram, normed
 from insource.training.compression.prune_heads import prune_heads, without
-from insource.training.compression.prune_layers import prune_layers
+from insource.training.compression.prune_layers import kept_layers, prune_layers
 from insource.training.compression.prune_vocabulary import nearest, prune_vocabulary
 from insource.training.compression.prune_width import prune_width
 from insource.training.compression.repair import Surgeon, refit
@@ -85,6 +85,14 @@ def test_a_layer_before_a_gap_gives_what_came_out_behind_it(base, tmp_path):
         less = embed(prune_layers(base, tmp_path / name, keep, ids), tmp_path / f"{name} trunk")
         far.append(np.abs(less - whole).mean())
     assert far[0] < 0.4 * far[1]
+
+
+@pytest.mark.parametrize(
+    ("count", "layers", "kept"),
+    [(1, 6, [0]), (2, 6, [0, 5]), (3, 6, [0, 3, 5]), (4, 6, [0, 2, 4, 5]), (6, 6, [0, 1, 2, 3, 4, 5]), (1, 1, [0])],
+)
+def test_the_first_layer_stays_then_the_last_then_others_between(count, layers, kept):
+    assert kept_layers(count, layers) == kept
 
 
 @pytest.mark.parametrize("keep", [(), (3,), (1, 0), (0, 0), (-1, 0)])

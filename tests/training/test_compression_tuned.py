@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from insource.risk.scores import Scorer
+from insource.store import held_out
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
-from insource.training import held_out
 from insource.training.base_models import from_folder
 from insource.training.compression.checkpoint import Checkpoint
 from insource.training.compression.compress import Limits, compress

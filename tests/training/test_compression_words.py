@@ -23,9 +23,15 @@ ALONE = "the card is going"
 
 
 @pytest.fixture
-def made(trained, tickets, tiny_base, tmp_path, home, say):
-    """A source with one text that uses a piece of its own, and its material with words taken out."""
-    lines = [*tickets(80), {"text": ALONE, "answer": "card"}]
+def made(trained, tickets, tiny_base, tmp_path, home, say, request):
+    """A source with one text that uses a piece of its own, and its material with words taken out.
+
+    Of 80 rows by default, whose answers' words are not learned from; a parameter says how many, and what "refund" is
+    called.
+    """
+    number, refund = getattr(request, "param", (80, "refund"))
+    lines = [line | {"answer": line["answer"].replace("refund", refund)} for line in tickets(number)]
+    lines.append({"text": ALONE, "answer": "card"})
     version = trained(as_examples(lines), family="encoder-frozen", base=str(tiny_base), precision="fp32").version
     artifacts = ArtifactStore(home)
     with Registry.open(home) as registry:
@@ -64,3 +70,19 @@ def test_a_student_learns_from_rows_as_they_are_and_answers_for_them_as_new(made
         fitted.probabilities(prepared, np.array([row]))[0], engine.of_embedding(prepared.held_out[row]), atol=1e-6
     )
     assert not np.allclose(engine.of_embedding(prepared.held_out[row]), engine.of_embedding(prepared.seen[row]))
+
+
+@pytest.mark.parametrize(
+    ("made", "kept"), [((40, "where_going"), True), ((80, "where_going"), False)], indirect=["made"]
+)
+def test_the_words_of_answers_that_are_learned_from_stay(made, tmp_path, kept):
+    """No text uses the word `where`, and one alone the piece ##ing; few rows learn from both, as of an answer."""
+    source, base, material = made
+    assert sorted(source.words) == (["card", "transfer", "where going"] if kept else [])
+    student, prepared = material.encoder()
+    build_trunk(base, tmp_path / "whole", "fp32")
+    whole, words = Trunk.load(tmp_path / "whole"), "where going"
+    assert np.array_equal(student.trunk.embed_one(words), whole.embed_one(words)) == kept
+    row = source.snapshot.texts.index(ALONE)
+    assert row in source.split.learn
+    assert np.array_equal(prepared.seen[row], prepared.held_out[row]) == kept

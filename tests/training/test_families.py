@@ -39,6 +39,14 @@ def test_an_encoder_is_built_once_in_the_precision_chosen(home, tiny_base, say):
     assert room.get(material.trunk_digest).info.precision == "fp32"
 
 
+def test_an_encoder_is_told_the_labels_whose_words_it_may_learn_from(home, tiny_base, say):
+    room = TrunkRoom(home, ArtifactStore(home), say)
+    material = Material(["my card", "refund"], lambda: room, say, str(tiny_base))
+    assert material.encoder(("a", "b"))[0].labels == ("a", "b")
+    assert material.of("encoder-frozen", ("a", "b"))[0].labels == ("a", "b")
+    assert material.of("two-tier", ("a", "b"))[0].encoder.labels == ("a", "b")
+
+
 def test_known_texts_are_looked_up_and_others_embedded(tiny_trunk):
     class Counting:
         dimension = tiny_trunk.dimension

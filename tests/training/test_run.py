@@ -15,12 +15,15 @@ from insource.errors import DataError, OpenEndedAnswers, StoreFull, UserError
 from insource.inputs import InputSettings
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
+from insource.store.snapshots import read_snapshot
 from insource.training.develop import guards_of
 from insource.training.recipe import Recipe
 from insource.training.run import _precision, train
-from insource.training.snapshot import read_snapshot, take_snapshot
+from insource.training.snapshot import take_snapshot
 from insource.training.split_rows import split_rows
 from insource.types import Require, Stage, Task
+
+from .conftest import embedded
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KEYS = {"task", "version", "family", "digest", "artifact", "rows", "skipped", "unlabelled", "textless", "outside",
@@ -55,6 +58,13 @@ def test_a_candidate_is_certified_measured_and_registered(trained, examples, hom
     assert lineage["recipe"]["method"] == "cross-fit" and lineage["promise"]["target_risk"] == 0.05
     assert lineage["packages"]["numpy"] == np.__version__
     assert len(read_snapshot(home, lineage["snapshot"])) == 600
+
+
+@pytest.mark.parametrize("method", ["cross-fit", "strict", "none"])
+@pytest.mark.parametrize("family", ["encoder-frozen", "two-tier"])
+def test_few_rows_learn_from_the_answers_words_too(trained, examples, tiny_base, home, family, method):
+    trained(examples(50), family=family, method=method, base=str(tiny_base), precision="int8")
+    assert embedded(home) == {50, 3}
 
 
 def test_a_seed_makes_the_same_figures_and_the_same_artifact(trained, examples):

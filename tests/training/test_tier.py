@@ -14,9 +14,9 @@ from insource.backends.scripted import Scripted
 from insource.backends.specialist import open_specialist
 from insource.errors import DataError, KeptLocal, UpstreamError, UpstreamUnreachable
 from insource.policy.egress import Egress
+from insource.store import held_out
 from insource.store.artifacts import ArtifactStore
 from insource.store.registry import Registry
-from insource.training import held_out
 from insource.training.tier import Before, House, train_tier
 from insource.types import Answer, Message, Relay, Request, Sensitivity, Stage, Task
 

@@ -1,5 +1,6 @@
 """Trunks are built once a home and repaired where they are damaged; embeddings are kept."""
 
+import json
 import threading
 
 import numpy as np
@@ -29,6 +30,31 @@ def test_other_weights_in_the_same_folder_make_another_trunk(room, tmp_path):
     first = room.ensure(str(tmp_path / "base"), "int8")
     write_tiny_base(tmp_path / "base", seed=2)
     assert room.ensure(str(tmp_path / "base"), "int8") != first
+
+
+def edit(path, **changed):
+    path.parent.mkdir(exist_ok=True)
+    told = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(told | changed))
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("config.json", {"layer_norm_eps": 1e-3}),
+        ("tokenizer.json", {"normalizer": None}),
+        ("1_Pooling/config.json", {"pooling_mode_cls_token": True}),
+        ("sentence_bert_config.json", {"max_seq_length": 16}),
+        ("base.json", {"pooling": "cls"}),
+    ],
+)
+def test_another_file_in_the_same_folder_makes_another_trunk(room, tmp_path, file, changed):
+    base = tmp_path / "base"
+    write_tiny_base(base)
+    first = room.ensure(str(base), "fp32")
+    edit(base / file, **changed)
+    second = room.ensure(str(base), "fp32")
+    assert first != second == room.ensure(str(base), "fp32")
 
 
 def test_a_damaged_trunk_is_built_again_and_never_loaded(room, home, tiny_base):
@@ -76,5 +102,6 @@ def test_several_runs_may_embed_the_same_texts_at_once(room, home, tiny_base):
 
 
 def test_a_base_that_is_neither_known_nor_a_folder(room):
-    with pytest.raises(UserError, match="'nobody knows' is .*all-MiniLM-L6-v2"):
+    expected = "'nobody knows' is neither a folder nor one of all-MiniLM-L6-v2, nor a hub id such as ORG/NAME"
+    with pytest.raises(UserError, match=expected):
         room.ensure("nobody knows")

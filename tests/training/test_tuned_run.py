@@ -4,8 +4,8 @@ import pytest
 
 from insource.backends.specialist import open_specialist
 from insource.errors import DataError, UserError
+from insource.store import held_out
 from insource.store.artifacts import ArtifactStore
-from insource.training import held_out
 from insource.training import teacher as teachers
 from insource.training.encoder_weights import read_shape
 from insource.training.recipe import Recipe
@@ -117,6 +117,8 @@ def test_a_recipe_comes_back_from_its_lineage(trained, examples, recipe):
     made = trained(examples(200), **recipe(layers=2))
     assert Recipe.of_lineage(made.version.lineage["recipe"]) == Recipe(**recipe(layers=2, method="strict"))
     assert Recipe.of_lineage({"family": "linear", "of another age": 1}) == Recipe("linear")
+    told = {"family": "encoder", "tuning": {"epochs": 3, "of another age": 1}}
+    assert Recipe.of_lineage(told) == Recipe("encoder", tuning=Settings(epochs=3))
 
 
 def test_too_few_rows_or_answers_are_told(trained, examples, recipe):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from insource.config import Config
     from insource.store.artifacts import ArtifactStore
     from insource.store.database import Migration
+    from insource.store.registry import Registry
     from insource.types import SpecialistVersion
 
 LEAST_FREE_BYTES = 100_000_000
@@ -98,6 +99,7 @@ def version_checks(config: Config) -> Iterator[Check]:
 
     with open_registry(config) as registry:
         versions = [version for task in registry.tasks() for version in registry.versions(task)]
+        yield from row_checks(config, registry)
     try:
         artifacts = open_artifacts(config)
     except StoreError as error:
@@ -115,6 +117,23 @@ def version_checks(config: Config) -> Iterator[Check]:
     for version in versions:
         if version.stage == "active":
             yield _servable(opener, version)
+
+
+def row_checks(config: Config, registry: Registry) -> Iterator[Check]:
+    """Yield what was altered in the registry, by its own digests and by what the ledger says was approved."""
+    from insource.store.ledger import FILE
+    from insource.store.ledger_reader import LedgerReader
+    from insource.store.registry_rows import not_as_approved
+
+    found = list(registry.flaws())
+    if (config.home / FILE).exists():
+        try:
+            with LedgerReader(config.home) as ledger:
+                found += not_as_approved(registry, ledger)
+        except StoreError:
+            pass  # the ledger's own check says so
+    for flaw in found:
+        yield Check("registry rows", "fail", flaw)
 
 
 def _damage(artifacts: ArtifactStore, version: SpecialistVersion) -> Check | None:

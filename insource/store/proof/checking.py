@@ -11,10 +11,17 @@ from dataclasses import dataclass
 
 import apsw
 
+from insource.errors import ArtifactDamaged
 from insource.store import migrations
-from insource.store.contents import parts_digest
+from insource.store.content_keys import ContentKeys
+from insource.store.contents import opened_row, parts_digest
 
 WITH_TEXTS = ("decisions", "settlements", "audits")
+BYTES = ", ".join(
+    f"CAST({column} AS BLOB)"
+    for column in ("t.content_digest", "c.subject", "c.day", "c.salt", "c.text", "c.answer", "c.reference")
+)
+"""A row's digest and what it is of, as bytes: of altered ones SQLite may say that they are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +54,19 @@ def file_faults(connection: apsw.Connection) -> Iterator[Fault]:
             yield Fault(None, f"the schema: {name} {how}")
 
 
-def text_faults(connection: apsw.Connection, counts: Counter[str]) -> Iterator[Fault]:
+def text_faults(connection: apsw.Connection, keys: ContentKeys | None, counts: Counter[str]) -> Iterator[Fault]:
     """Yield the texts that do not match their row's digest; count them as sound, erased, or kept as digests."""
     for table in WITH_TEXTS:
         select = f"""
-        SELECT t.seq, t.content_digest, c.salt, c.text, c.answer, c.reference FROM {table} t
-        LEFT JOIN contents c ON c.seq = t.seq WHERE t.content_digest IS NOT NULL
+        SELECT t.seq, {BYTES} FROM {table} t LEFT JOIN contents c ON c.seq = t.seq
+        WHERE t.content_digest IS NOT NULL
         """
-        for seq, digest, salt, *parts in connection.execute(select):
+        for seq, digest, subject, day, *sealed in connection.execute(select):
+            try:
+                salt, *parts = opened_row(keys, seq, sealed, subject, day)
+            except ArtifactDamaged:
+                yield Fault(seq, f"the text of row {seq:,} ({table}) was altered: its seal does not open")
+                continue
             if salt is None:
                 counts["erased"] += 1
             elif parts == [None, None, None]:
@@ -74,12 +86,17 @@ def named(connection: apsw.Connection, row: int) -> str:
     """Return how a person finds a row: its table, and the request that it is about."""
     for table, column in (("decisions", "request_id"), ("settlements", "request_id"), ("audits", "request_id"),
                           ("feedback", "request_id"), ("acts", "what")):  # fmt: skip
-        found = connection.execute(f"SELECT {column} FROM {table} WHERE seq = ?", (row,)).get
+        found = connection.execute(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE seq = ?", (row,)).get
         if found is not None:
-            return f"row {row:,} ({table}, {found})"
+            return f"row {row:,} ({table}, {_text(found)})"
     return f"row {row:,}"
 
 
 def _schema(connection: apsw.Connection) -> dict[str, str]:
-    rows = connection.execute("SELECT type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    select = "SELECT CAST(type || ' ' || name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
+    rows = ((_text(name), _text(sql)) for name, sql in connection.execute(select))
     return {name: " ".join(sql.split()) for name, sql in rows if not name.startswith("table sqlite_")}
+
+
+def _text(data: object) -> str:
+    return bytes(data).decode("utf-8", "replace") if isinstance(data, bytes) else str(data)

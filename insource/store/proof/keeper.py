@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,31 @@ import apsw
 
 from insource.errors import StoreError
 from insource.store.columns import Values
-from insource.store.proof.folder import ProofFolder, read_note
+from insource.store.proof.folder import ProofFolder, read_note, write_note
 from insource.store.proof.leaf import leaf
 from insource.store.proof.note import Checkpoint, PrivateKey, PublicKey
 from insource.store.proof.publisher import Publisher
 from insource.store.proof.standing import Known, objections
 from insource.store.proof.stored import PAGE, leaves_of
+from insource.store.proof.succession import KEY_ACT, RECONCILE_ACT, named_keys
 from insource.store.proof.tiles import Hashes
 from insource.store.proof.tree import Frontier, leaf_hash
+from insource.store.sync import translated_files
 
 LOG = logging.getLogger("insource.store")
-KEY_ACT, RECONCILE_ACT = "proof key", "reconcile"
 LAST_HEAD = "SELECT size, root FROM heads ORDER BY size DESC LIMIT 1"
 ADD_HEAD = "INSERT INTO heads (size, root) VALUES (?, ?)"
-KEYS = f"""
-SELECT iif(what = 'start', substr(detail, instr(detail, '{KEY_ACT} ') + {len(KEY_ACT) + 1}), subject) FROM acts
-WHERE what = '{KEY_ACT}' OR (what = 'start' AND who = 'insource' AND instr(detail, '{KEY_ACT} ')) ORDER BY seq
-"""
-"""The public keys that the ledger names, each time that it does: at each start, and where one follows another."""
-NOT_SIGNED = "proofs not signed: "
+NOT_SIGNED_ACT, NOT_SIGNED = "not signed", "proofs not signed: "
 LAST_WORD = f"""
-SELECT detail FROM acts WHERE (what = 'start' AND who = 'insource') OR what = '{RECONCILE_ACT}'
-ORDER BY seq DESC LIMIT 1
+SELECT CAST(detail AS BLOB) FROM acts
+WHERE (what IN ('start', '{NOT_SIGNED_ACT}') AND who = 'insource') OR what = '{RECONCILE_ACT}' ORDER BY seq DESC LIMIT 1
 """
 MANY_ROWS = 50_000
 
 Write = Callable[[str, str, str, str | None], Any]
 """Records an act: who, what, subject, detail; returns once it is durable."""
+Tell = Callable[[str], None]
+"""Takes why nothing is signed any more, where that is found while running; on the publisher's thread."""
 
 
 class Keeper:
@@ -51,7 +50,9 @@ class Keeper:
         self._folder = ProofFolder(home)
         self._publisher: Publisher | None = None
         self._key: PrivateKey | None = None
-        self._announced = next(reversed([str(row[0]) for row in connection.execute(KEYS)]), None)
+        self._following: PrivateKey | None = None
+        self._tell: Tell = lambda why: None
+        self._announced = next((key for _, key in reversed(named_keys(connection))), None)
         self._objections = self._carried()
         self._troubles: tuple[str, ...] = ()
         head = connection.execute(LAST_HEAD).fetchone()
@@ -80,16 +81,17 @@ class Keeper:
         before = f"rows 1 to {self._before} were written before there were proofs, " if self._before else ""
         return f"{before}{KEY_ACT} {self._key.public()}"
 
-    def begin(self) -> None:
-        """Publish from now on; or say loudly that nothing is signed."""
-        if self.refusal is not None or self._key is None:
-            why = self.refusal or ""
+    def begin(self, tell: Tell) -> None:
+        """Publish from now on; or say loudly that nothing is signed. `tell` is for what is found later."""
+        self._tell = tell
+        if self.refusal is None and self._key is not None:
+            key = self._key
+            self._try(lambda: self._go(key))
+        if self.refusal is not None:
+            why = self.refusal
             LOG.error("the ledger records, but its proofs are not signed: %s. Look into it; then run "
                       "`insource audit reconcile --who NAME --why TEXT`", why)  # fmt: skip
             self._try(lambda: self._folder.refuse(why))
-        else:
-            self._try(lambda: self._folder.refuse(None))
-            self._publish(self._key)
 
     def grown(self, rows: Sequence[tuple[str, Values]]) -> tuple[Frontier, list[bytes]]:
         """Return the frontier after rows (with their numbers, in their order), and the hashes of their leaves."""
@@ -107,15 +109,22 @@ class Keeper:
             self._publisher.grow(hashes, frontier)
 
     def rotate(self, who: str, why: str, write: Write) -> PublicKey:
-        """Sign with a new key of the same log from now on. Raises StoreError where nothing may be signed."""
+        """Sign with a new key of the same log from now on. Raises StoreError where nothing may be signed.
+
+        The old key signs the act that names the new one; interrupted at any point, the next start goes on from there.
+        """
         if self.refusal is not None or self._key is None:
             raise StoreError(f"The proofs are not signed ({self.refusal}), so no key can follow this one. "
                              "Run `insource audit reconcile` first.")  # fmt: skip
+        following = self._folder.make_next(self._key.name)
+        write(who, KEY_ACT, str(following.public()), why)
         self.close()
-        self._key = self._folder.make_key(self._key.name)
-        write(who, KEY_ACT, str(self._key.public()), why)
-        self._publish(self._key)
-        return self._key.public()
+        if self.refusal is not None:
+            raise StoreError(f"The proofs are not signed any more ({self.refusal}), so the new key is not in force. "
+                             "Run `insource audit reconcile`.")  # fmt: skip
+        self._succeed(following)
+        self._publish(following)
+        return following.public()
 
     def reconcile(self, who: str, why: str, write: Write) -> Path:
         """Begin a new log, under a new origin and key, over the rows as they are; return where the old one lies.
@@ -124,16 +133,17 @@ class Keeper:
         """
         self.close()
         found = self.refusal or "nothing spoke against signing"
+        note = None if self._witness is None else read_note(self._witness)
         aside = self._folder.put_aside(self.frontier.size)
-        if self._witness is not None and (note := read_note(self._witness)) is not None:
-            (aside / "witness").write_text(note)
-            self._witness.unlink()
+        if self._witness is not None and note is not None:
+            write_note(aside / "witness", note)
+            with translated_files(self._witness):
+                self._witness.unlink()
         write(who, RECONCILE_ACT, "proof", f"{why} (found: {found}; the old log lies in {aside.name})")
         self._objections, self._troubles, self._publisher = (), (), None
-        self._key = self._folder.make_key()
+        self._key = self._folder.make_next()
         write(who, KEY_ACT, str(self._key.public()), "a new log after reconciling")
-        self._folder.refuse(None)
-        self._publish(self._key)
+        self._go(self._key)
         return aside
 
     def close(self) -> None:
@@ -141,15 +151,28 @@ class Keeper:
         if self._publisher is not None:
             self._publisher.close()
 
+    def _go(self, key: PrivateKey) -> None:
+        """Put a key that the ledger now names in force where it is not yet, and publish."""
+        self._folder.take_next()
+        self._folder.refuse(None)
+        self._folder.tell_trouble(None)
+        self._publish(key)
+
     def _publish(self, key: PrivateKey) -> None:
-        self._publisher = Publisher(self._folder, self._path, key, self.frontier, self._witness)
+        self._publisher = Publisher(self._folder, self._path, key, self.frontier, self._witness, self._tell)
         self._publisher.start()
 
     def _first(self, last: int) -> Frontier:
-        """Return the frontier of the rows from before there were proofs, and write its head."""
+        """Return the frontier of rows without any head, from before there were proofs, and write their head.
+
+        What was signed is compared all the same: the heads, or the ledger itself, may have been taken away.
+        """
         if last > MANY_ROWS:
             LOG.warning("the tree of proofs is made for %s rows; this is done once", f"{last:,}")
         found = self._of_rows(last)
+        if self._announced is not None:
+            self._objections += ("the ledger names a key, but the roots that were committed with its rows are gone",)
+        self._try(lambda: self._compare(last, Hashes(None, leaves_of(self._connection, self._path), last)))
         if last:
             self.write_head(found)
         return found
@@ -178,17 +201,22 @@ class Keeper:
 
     def _compare(self, size: int, hashes: Hashes) -> None:
         self._key = self._folder.key()
+        following = self._folder.next_key()
+        if following is not None and str(following.public()) == self._announced:
+            self._following = following
+        key = self._following or self._key
         notes = {"the last checkpoint": self._folder.checkpoint() or next(reversed(list(self._folder.kept())), None)}
         if self._witness is not None:
             notes[f"the witness {self._witness}"] = read_note(self._witness)
         known = Known({where: note for where, note in notes.items() if note is not None},
-                      None if self._key is None else self._key.public(), self._announced)  # fmt: skip
-        found = objections(known, size, lambda at: Frontier.at(at, hashes.subtree).root())
-        self._objections += tuple(each for each in found if each not in "; ".join(self._objections))
+                      None if key is None else key.public(), self._announced)  # fmt: skip
+        for each in objections(known, size, lambda at: Frontier.at(at, hashes.subtree).root()):
+            if each.partition(", but ")[0] not in "; ".join(self._objections):  # nor anew with each start's row count
+                self._objections += (each,)
 
     def _carried(self) -> tuple[str, ...]:
         """Return why the start before did not sign, unless a person has reconciled since: going on heals nothing."""
-        said = self._connection.execute(LAST_WORD).get or ""
+        said = bytes(self._connection.execute(LAST_WORD).get or b"").decode("utf-8", "replace")
         return (said.partition(NOT_SIGNED)[2],) if NOT_SIGNED in said else ()
 
     def _published(self) -> int:
@@ -199,7 +227,25 @@ class Keeper:
             return 0
 
     def _ready_key(self) -> None:
-        self._key = self._key or self._folder.make_key()
+        """Finish a change of keys that was interrupted; make a first key, which `begin` puts in force."""
+        if self._following is not None:
+            self._succeed(self._following)
+        elif self._key is None:
+            self._key = self._folder.make_next()
+        else:
+            self._folder.drop_next()
+
+    def _succeed(self, following: PrivateKey) -> None:
+        """Have the key in force sign the act that names the next one, and put that in its place."""
+        if self._key is not None:
+            checkpoint = Checkpoint(self._key.name, self.frontier.size, self.frontier.root())
+            note = self._key.sign(checkpoint.body())
+            if self._witness is not None and self._witness.parent.is_dir():
+                with suppress(StoreError):  # the publisher tells of it
+                    write_note(self._witness, note)
+            self._folder.keep(note, for_good=True)
+        self._folder.take_next()
+        self._key = following
 
     def _of_rows(self, size: int) -> Frontier:
         found, leaves = Frontier(), leaves_of(self._connection, self._path)

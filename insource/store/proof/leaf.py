@@ -6,6 +6,7 @@ It knows the tables' columns. The same bytes come from values about to be insert
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -26,27 +27,36 @@ _TEXT_ANSWERS = frozenset({"feedback"})
 """Tables whose `answer` is text, not a number of the closed set."""
 
 
-def _kind(table: str, name: str) -> str:
+def kind_of(table: str, name: str) -> type:
+    """Return what SQLite gives for a column where it is not NULL: float, int, bytes or str."""
     if name == "answer" and table in _TEXT_ANSWERS:
-        return "text"
-    kinds = (("real", REALS), ("integer", INTEGERS), ("blob", BLOBS))
-    return next((kind for kind, names in kinds if name in names), "text")
+        return str
+    kinds = ((float, REALS), (int, INTEGERS), (bytes, BLOBS))
+    return next((kind for kind, names in kinds if name in names), str)
 
 
-def _real(value: float) -> str:
-    return repr(float(value) + 0.0)  # SQLite knows no negative zero
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a table's values become a leaf: the order of the columns' names, and the places in it to be converted."""
+
+    pick: Callable[[Sequence[Any]], tuple[Any, ...]]
+    row: Callable[..., msgspec.Struct]
+    start: bytes
+    integers: tuple[int, ...]
+    reals: tuple[int, ...]
+    blobs: tuple[int, ...]
 
 
-_FORMS: dict[str, Callable[[Any], object]] = {"real": _real, "integer": int, "blob": bytes.hex, "text": str}
-
-
-def _order(table: str) -> tuple[Callable[[Sequence[Any]], tuple[Any, ...]], list[tuple[str, Callable[[Any], object]]]]:
-    """Return what picks a row's values in the order of its columns' names, and these names with their forms."""
+def _form(table: str) -> _Form:
     named = sorted((name, place) for place, name in enumerate(COLUMNS[table].split(", ")))
-    return itemgetter(*(place for _, place in named)), [(name, _FORMS[_kind(table, name)]) for name, _ in named]
+    row = msgspec.defstruct(table, [(name, Any, None) for name, _ in named], omit_defaults=True)
+    kinds = [kind_of(table, name) for name, _ in named]
+    places = [tuple(at for at, each in enumerate(kinds) if each is kind) for kind in (int, float, bytes)]
+    start = b'{"kind":"%s","leaf":%d,"row":' % (table.encode(), VERSION)
+    return _Form(itemgetter(*(place for _, place in named)), row, start, *places)
 
 
-_ORDERS = {table: _order(table) for table in TABLES}
+_FORMS = {table: _form(table) for table in TABLES}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,10 +68,15 @@ def leaf(table: str, values: Sequence[Any]) -> bytes:
     read back as the same number, Python's repr), bytes are hexadecimal digits. Raises UnicodeEncodeError for text that
     UTF-8 cannot carry.
     """
-    pick, columns = _ORDERS[table]
-    row = {
-        name: form(value)
-        for (name, form), value in zip(columns, pick(values), strict=True)
-        if value is not None and value == value  # SQLite stores NULL for NaN
-    }
-    return _encode({"kind": table, "leaf": VERSION, "row": row})
+    form = _FORMS[table]
+    row = list(form.pick(values))
+    for place in form.integers:
+        if row[place].__class__ is bool:
+            row[place] = int(row[place])
+    for place in form.reals:
+        if (value := row[place]) is not None:  # SQLite stores NULL for NaN, and knows no negative zero
+            row[place] = repr(float(value) + 0.0) if value == value else None
+    for place in form.blobs:
+        if (value := row[place]) is not None:
+            row[place] = value.hex()
+    return form.start + _encode(form.row(*row)) + b"}"

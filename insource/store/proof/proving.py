@@ -1,6 +1,6 @@
 """What is handed to a stranger: the rows of a request with their proofs, or a span of rows as one file.
 
-It reads the home and checks what it made before handing it over. The forms stand in docs/reference/proof.md.
+It reads the home and checks what it made before handing it over. The forms stand in docs/reference/proofs.md.
 """
 
 from __future__ import annotations
@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from insource.errors import StoreError, UserError
+from insource.errors import ArtifactDamaged, StoreError, UserError
 from insource.store import migrations
 from insource.store.columns import micros
+from insource.store.content_keys import keys_to_read
+from insource.store.contents import opened_row, parts_digest
 from insource.store.database import open_database
 from insource.store.ledger import FILE
+from insource.store.proof.checking import WITH_TEXTS
 from insource.store.proof.folder import ProofFolder
-from insource.store.proof.keeper import KEYS
-from insource.store.proof.leaf import TABLES, leaf
-from insource.store.proof.note import Checkpoint
-from insource.store.proof.stored import PAGE, leaves_of, stored_rows
+from insource.store.proof.leaf import TABLES
+from insource.store.proof.note import Checkpoint, PublicKey
+from insource.store.proof.stored import PAGE, leaves_of, stored_leaves
+from insource.store.proof.succession import named_keys
 from insource.store.proof.tiles import Hashes
 from insource.store.proof.tree import (
     around,
@@ -32,6 +35,7 @@ from insource.store.proof.tree import (
     leaf_hash,
     proves_consistency,
     proves_inclusion,
+    root_around,
 )
 from insource.store.translate import translated
 
@@ -39,7 +43,11 @@ PROOF, EXPORT = "insource.proof/1", "insource.export/1"
 REQUEST = " UNION ALL ".join(
     f"SELECT seq FROM {table} WHERE {'subject' if table == 'acts' else 'request_id'} = ?1" for table in TABLES
 )
-CONTENTS = "SELECT seq, salt, text, answer, reference FROM contents WHERE seq BETWEEN ? AND ? ORDER BY seq"
+DIGEST = ", ".join(f"(SELECT content_digest FROM {table} WHERE seq = c.seq)" for table in WITH_TEXTS)
+CONTENTS = f"""
+SELECT seq, coalesce({DIGEST}), subject, day, salt, text, answer, reference
+FROM contents c WHERE seq BETWEEN ? AND ? ORDER BY seq
+"""
 
 Report = Callable[[int, int | None], None]
 
@@ -91,12 +99,17 @@ class Prover:
                 "rows). A running gateway signs one each second: ask again in a moment."
             )
         rows = [self._row(number) for number in numbers]
-        return {"format": PROOF, "request": request_id, "key": self.key(), "checkpoint": self.note, "rows": rows}
+        return {
+            "format": PROOF,
+            "request": request_id,
+            "key": str(self._signer()),
+            "checkpoint": self.note,
+            "rows": rows,
+        }
 
     def key(self) -> str | None:
         """Return the public key that the ledger names last."""
-        with translated(self.path, self._connection):
-            return next(reversed([str(row[0]) for row in self._connection.execute(KEYS)]), None)
+        return next(reversed(self._named()), None)
 
     def span(self, since: datetime | None, until: datetime | None) -> Span:
         """Return the rows from the first at `since` or later to the last before `until`; UserError where there is none.
@@ -114,24 +127,31 @@ class Prover:
         return Span(first, last)
 
     def export(self, span: Span, *, contents: bool, report: Report) -> Iterator[bytes]:
-        """Yield an export's lines: a head, the leaves as they are, and the texts where `contents` asks for them."""
-        size = self.checkpoint.size
+        """Yield an export's lines: a head, the leaves as they are, and the texts where `contents` asks for them.
+
+        Raises StoreError, at the latest with the last line, where rows or texts are not those that were signed.
+        """
+        size, hashes = self.checkpoint.size, list[bytes]()
         sides = around(span.first - 1, span.last, size, self._hashes.subtree)
         head = {
             "format": EXPORT,
             "first": span.first,
             "last": span.last,
-            "key": self.key(),
+            "key": str(self._signer()),
             "checkpoint": self.note,
             "around": _texts(sides),
             "earlier": list(self._earlier(span)),
             "contents": contents,
         }
         yield json.dumps(head).encode() + b"\n"
-        for number, (_, table, values) in enumerate(self._rows(span), 1):
-            yield leaf(table, values) + b"\n"
-            if number % PAGE == 0:
-                report(number, span.last - span.first + 1)
+        for line in self._leaves(span):
+            hashes.append(leaf_hash(line))
+            yield line + b"\n"
+            if len(hashes) % PAGE == 0:
+                report(len(hashes), span.last - span.first + 1)
+        if root_around(span.first - 1, hashes, size, sides) != self.checkpoint.root:
+            raise StoreError(f"Rows {span.first:,} to {span.last:,} cannot be proved: rows, tiles and checkpoint do "
+                             "not agree. `insource audit verify` says where.")  # fmt: skip
         if contents:
             yield from self._contents(span)
 
@@ -145,28 +165,49 @@ class Prover:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _named(self) -> list[str]:
+        with translated(self.path, self._connection):
+            return [key for _, key in named_keys(self._connection)]
+
+    def _signer(self) -> PublicKey:
+        """Return the latest key of the ledger that signed the checkpoint."""
+        for text in dict.fromkeys(reversed(self._named())):
+            with suppress(StoreError):
+                if (key := PublicKey.read(text)).signed(self.note):
+                    return key
+        raise StoreError("The last checkpoint is not signed by a key that the ledger names, so nothing can be proved "
+                         "by it. `insource audit verify` says more.")  # fmt: skip
+
     def _row(self, number: int) -> dict[str, Any]:
-        ((_, table, values),) = stored_rows(self._connection, self.path, number, number)
-        bytes_, size = leaf(table, values), self.checkpoint.size
+        (line,), size = self._leaves(Span(number, number)), self.checkpoint.size
         path = inclusion_proof(number - 1, size, self._hashes.subtree)
-        if not proves_inclusion(leaf_hash(bytes_), number - 1, size, path, self.checkpoint.root):
+        if not proves_inclusion(leaf_hash(line), number - 1, size, path, self.checkpoint.root):
             raise StoreError(f"Row {number:,} cannot be proved: rows, tiles and checkpoint do not agree. "
                              "`insource audit verify` says where.")  # fmt: skip
-        return {"index": number - 1, "leaf": bytes_.decode(), "path": _texts(path)}
+        return {"index": number - 1, "leaf": line.decode(), "path": _texts(path)}
 
-    def _rows(self, span: Span) -> Iterator[tuple[int, str, Any]]:
+    def _leaves(self, span: Span) -> Iterator[bytes]:
         expected = span.first
-        for row in stored_rows(self._connection, self.path, span.first, span.last):
-            if row[0] != expected:
-                raise StoreError(f"Row {expected:,} is missing, so the span is not whole. Run `insource audit verify`.")
+        for number, _, line in stored_leaves(self._connection, self.path, span.first, span.last):
+            if number != expected or line is None:
+                raise StoreError(f"Row {expected:,} is missing or cannot be read, so the span is not whole. "
+                                 "Run `insource audit verify`.")  # fmt: skip
             expected += 1
-            yield row
+            yield line
+        if expected <= span.last:
+            raise StoreError(f"Row {expected:,} is missing, so the span is not whole. Run `insource audit verify`.")
 
     def _earlier(self, span: Span) -> Iterator[dict[str, Any]]:
-        """Yield the kept checkpoints within the span, with what shows that the last one extends them."""
+        """Yield the kept checkpoints within the span, with what shows that the last one extends them.
+
+        Only those of the key that signed the last one: a stranger knows no other, and kept ones need no handing over.
+        """
+        signer, size = self._signer(), self.checkpoint.size
         for note in self._folder.kept():
-            found, size = Checkpoint.read(note), self.checkpoint.size
-            if found.origin != self.checkpoint.origin or not span.first <= found.size <= min(span.last, size):
+            if not signer.signed(note):
+                continue
+            found = Checkpoint.read(note)
+            if not span.first <= found.size <= min(span.last, size):
                 continue
             path = consistency_proof(found.size, size, self._hashes.subtree)
             if not proves_consistency(found.size, size, path, found.root, self.checkpoint.root):
@@ -175,12 +216,19 @@ class Prover:
             yield {"checkpoint": note, "path": _texts(path)}
 
     def _contents(self, span: Span) -> Iterator[bytes]:
-        with translated(self.path, self._connection):
-            for seq, salt, *parts in self._connection.execute(CONTENTS, (span.first, span.last)):
+        with keys_to_read(self.path.parent) as keys, translated(self.path, self._connection):
+            for seq, digest, subject, day, *sealed in self._connection.execute(CONTENTS, (span.first, span.last)):
+                try:
+                    salt, *parts = opened_row(keys, seq, sealed, subject, day)
+                except ArtifactDamaged:
+                    salt, parts = b"", [b""]
+                if salt is None or not any(part is not None for part in parts):
+                    continue
+                if parts_digest(salt, parts) != digest:
+                    raise StoreError(f"The text of row {seq:,} is not the one that was recorded. "
+                                     "`insource audit verify` says more.")  # fmt: skip
                 texts = [None if part is None else part.decode("utf-8", "surrogatepass") for part in parts]
-                if any(text is not None for text in texts):
-                    line = {"row": seq, "salt": salt.hex(), "parts": texts}
-                    yield json.dumps(line).encode() + b"\n"
+                yield json.dumps({"row": seq, "salt": salt.hex(), "parts": texts}).encode() + b"\n"
 
 
 def _texts(hashes: list[bytes]) -> list[str]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from insource.errors import StoreError
 from insource.store import migrations
 from insource.store.database import open_database
 from insource.store.proof.folder import ProofFolder, read_note, write_note
@@ -27,23 +30,30 @@ KEEP_SECONDS = 3_600.0
 
 
 class Publisher:
-    """Publishes the tree of the ledger at `path` from `frontier` on; `witness` is a file outside the home."""
+    """Publishes the tree of the ledger at `path` from `frontier` on; `witness` is a file outside the home.
+
+    `tell` takes, on this thread, why nothing is signed any more.
+    """
 
     def __init__(self, folder: ProofFolder, path: Path, key: PrivateKey, frontier: Frontier, witness: Path | None,
-                 seconds: float = SECONDS) -> None:  # fmt: skip
+                 tell: Callable[[str], None], seconds: float = SECONDS) -> None:  # fmt: skip
         self._folder, self._path, self._key, self._witness = folder, path, key, witness
-        self._seconds = seconds
+        self._tell, self._seconds = tell, seconds
         self._frontier, self._pending = frontier, list[bytes]()
         self._signed = 0
-        self._shown = None if witness is None else read_note(witness)
+        self._shown = {None, None if witness is None else read_note(witness)}
+        self._owed: str | None = None
         self._writer: TileWriter | None = None
         self._kept = float("-inf")
         self._news, self._closing = threading.Condition(), threading.Event()
         self.refusal: str | None = None
+        self.trouble: str | None = None
         self._thread = threading.Thread(target=self._run, name="insource-proof", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; the first checkpoint of a log is signed on return, so that no log is without one."""
+        if self._folder.checkpoint() is None:
+            self._round()
         self._thread.start()
 
     def grow(self, hashes: list[bytes], frontier: Frontier) -> None:
@@ -65,20 +75,28 @@ class Publisher:
     def _run(self) -> None:
         while self.refusal is None:
             with self._news:
-                self._news.wait_for(lambda: self._frontier.size > self._signed or self._closing.is_set())
+                self._news.wait_for(lambda: self._frontier.size > self._signed or self._closing.is_set(),
+                                    AGAIN_SECONDS if self.trouble else None)  # fmt: skip
             self._closing.wait(self._seconds)
             last = self._closing.is_set()
-            with self._news:
-                hashes, self._pending, frontier = self._pending, [], self._frontier
-            try:
-                if frontier.size > self._signed or last:
-                    self._publish(hashes, frontier, last)
-            except Exception as error:  # whatever it is, rows are recorded and the next try begins anew
-                LOG.error("the tree of proofs cannot be published: %s", error)
-                self._writer = None
+            if not self._round(last):
                 self._closing.wait(AGAIN_SECONDS)
             if last:
                 return
+
+    def _round(self, last: bool = False) -> bool:
+        """Publish what came since the round before, and say whether that was possible."""
+        with self._news:
+            hashes, self._pending, frontier = self._pending, [], self._frontier
+        try:
+            if frontier.size > self._signed or last:
+                self._publish(hashes, frontier, last)
+            self._say(self._show())
+        except Exception as error:  # whatever it is, rows are recorded and the next try begins anew
+            self._say(f"the tree of proofs cannot be published: {error}")
+            self._writer = None
+            return False
+        return True
 
     def _publish(self, hashes: list[bytes], frontier: Frontier, last: bool) -> None:
         if self._writer is None:
@@ -87,19 +105,47 @@ class Publisher:
             self._writer.push(hashes)
         self._writer.partial()
         if (why := self._witness_says(frontier)) is not None:
-            self.refusal = why
-            LOG.error("the tree of proofs is not signed any more: %s", why)
-            self._folder.refuse(why)
+            self._refuse(why)
             return
         note = self._key.sign(Checkpoint(self._key.name, frontier.size, frontier.root()).body())
         keep = last or time.monotonic() >= self._kept + KEEP_SECONDS
+        self._owed = None if self._witness is None else note
+        self._show()  # before the home: else a copy of a moment ago, put back now, would know of nothing that it forks
         self._folder.keep(note, for_good=keep)
+        self._signed = frontier.size
         if keep:
             self._kept = time.monotonic()
-        if self._witness is not None:
-            self._shown = note
-            write_note(self._witness, note)
-        self._signed = frontier.size
+
+    def _show(self) -> str | None:
+        """Write the last checkpoint to the witness if it is not there yet; return what is in the way."""
+        if self._witness is None or self._owed is None:
+            return None
+        try:
+            if not self._witness.parent.is_dir():  # where its disk is not mounted, a folder would only hide that
+                return f"the witness {self._witness} cannot be written: its folder is not there"
+            self._shown.add(self._owed)
+            write_note(self._witness, self._owed)
+        except StoreError as error:
+            return f"the witness {self._witness} cannot be written: {error}"
+        self._shown, self._owed = {None, self._owed}, None
+        return None
+
+    def _refuse(self, why: str) -> None:
+        self.refusal, self._owed = why, None
+        LOG.error("the tree of proofs is not signed any more: %s", why)
+        self._tell(why)
+        self._folder.refuse(why)
+
+    def _say(self, trouble: str | None) -> None:
+        """Tell of a trouble once, when it begins, and when it is over."""
+        began = trouble is not None and self.trouble is None
+        ended = trouble is None and self.trouble is not None
+        self.trouble = trouble
+        if began:
+            LOG.error("%s; it is tried again", trouble)
+        if began or ended:
+            with suppress(StoreError):  # the log has it
+                self._folder.tell_trouble(trouble)
 
     def _tiles_up_to(self, size: int) -> TileWriter:
         """Write the whole tiles that are missing or half, and return the writer of what comes after."""
@@ -114,13 +160,17 @@ class Publisher:
             connection.close()
 
     def _witness_says(self, frontier: Frontier) -> str | None:
-        """Return what speaks against signing where the witness holds another note than the one written there last."""
-        if self._witness is None or (note := read_note(self._witness)) in (self._shown, None):
+        """Return what speaks against signing where the witness holds a note that was not written from here."""
+        if self._witness is None:
+            return None
+        if (note := read_note(self._witness)) in self._shown:
+            self._shown = {None, note}
             return None
         connection = open_database(self._path, migrations=migrations.LEDGER, read_only=True)
         try:
-            hashes = Hashes(None, leaves_of(connection, self._path), frontier.size)
-            known = Known({f"the witness {self._witness}": note or ""}, self._key.public(), None)
+            hashes = Hashes(self._folder.tiles, leaves_of(connection, self._path), frontier.size)
+            key = self._key.public()
+            known = Known({f"the witness {self._witness}": note or ""}, key, str(key))
             found = objections(known, frontier.size, lambda size: Frontier.at(size, hashes.subtree).root())
             return "; ".join(found) or None
         finally:

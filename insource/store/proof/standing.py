@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from insource.errors import StoreError
 from insource.store.proof.note import Checkpoint, PublicKey
 
 RootAt = Callable[[int], bytes]
@@ -24,12 +25,23 @@ class Known:
 
 
 def objections(known: Known, size: int, root_at: RootAt) -> Iterator[str]:
-    """Yield, in one line each, what speaks against signing the tree of `size` rows."""
-    if known.announced is not None and (known.key is None or str(known.key) != known.announced):
-        has = "there is no key" if known.key is None else f"the key here is {known.key}"
-        yield f"the ledger names the key {known.announced}, but {has}"
+    """Yield, in one line each, what speaks against signing the tree of `size` rows.
+
+    Raises StoreError, after all others were looked at, where a note is no checkpoint.
+    """
+    if (key := None if known.key is None else str(known.key)) != known.announced:
+        names = "no key" if known.announced is None else f"the key {known.announced}"
+        yield f"the ledger names {names}, but " + ("there is no key" if key is None else f"the key here is {key}")
+    unreadable: StoreError | None = None
     for where, note in known.notes.items():
-        yield from _against(where, Checkpoint.read(note), known.key, size, root_at)
+        try:
+            found = Checkpoint.read(note)
+        except StoreError as error:
+            unreadable = error
+        else:
+            yield from _against(where, found, known.key, size, root_at)
+    if unreadable is not None:
+        raise unreadable
 
 
 def _against(where: str, found: Checkpoint, key: PublicKey | None, size: int, root_at: RootAt) -> Iterator[str]:

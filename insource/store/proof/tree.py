@@ -181,6 +181,21 @@ def around(first: int, stop: int, size: int, subtree: Subtree) -> list[bytes]:
     return found
 
 
+def root_around(first: int, leaves: Sequence[bytes], size: int, sides: Sequence[bytes]) -> bytes:
+    """Return the root of a tree of `size` from the hashes of its leaves from `first` on, and what `around` gave."""
+    given, stop = iter(sides), first + len(leaves)
+
+    def over(low: int, high: int) -> bytes:
+        if high <= first or low >= stop:
+            return next(given)
+        if high - low == 1:
+            return leaves[low - first]
+        split = low + _split(high - low)
+        return node_hash(over(low, split), over(split, high))
+
+    return over(0, size)
+
+
 def _split(size: int) -> int:
     """Return the largest power of two below `size` (2 or more)."""
     return 1 << (size - 1).bit_length() - 1

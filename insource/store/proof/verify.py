@@ -14,15 +14,15 @@ import apsw
 
 from insource.errors import StoreError
 from insource.store import migrations
+from insource.store.content_keys import keys_to_read
 from insource.store.database import open_database
 from insource.store.ledger import FILE, LAST_SEQ
 from insource.store.proof.checking import Fault, file_faults, named, text_faults
 from insource.store.proof.folder import ProofFolder
-from insource.store.proof.keeper import KEYS, RECONCILE_ACT
-from insource.store.proof.leaf import leaf
 from insource.store.proof.note import Checkpoint, PublicKey
 from insource.store.proof.regrown import Regrown
-from insource.store.proof.stored import MISSING, stored_rows
+from insource.store.proof.stored import MISSING, stored_leaves
+from insource.store.proof.succession import RECONCILE_ACT, Signed, accepted, in_force, named_keys, reconciled
 from insource.store.proof.tree import leaf_hash
 from insource.store.translate import translated
 
@@ -30,7 +30,8 @@ MOST_TOLD = 20
 REPORT_EVERY = 4_096
 LAST_CHECKPOINT = "the last checkpoint"
 SIZES = f"SELECT ({LAST_SEQ}), (SELECT coalesce(max(size), 0) FROM heads)"  # one statement: one moment
-HEADS = "SELECT size, root FROM heads WHERE size > ? ORDER BY size LIMIT 4096"
+RECONCILED = f"SELECT seq FROM acts WHERE what = '{RECONCILE_ACT}'"
+HEADS = "SELECT size, CAST(root AS BLOB) FROM heads WHERE size > ? ORDER BY size LIMIT 4096"
 
 Report = Callable[[int, int | None], None]
 
@@ -90,21 +91,22 @@ class _Verification:
         self.verdict = Verdict(refusal=folder.refusal)
         self.faults: list[Fault] = []
         self.notes: list[tuple[str, Checkpoint]] = []
+        self.reconciled = 0
         self.texts = {LAST_CHECKPOINT: folder.checkpoint()}  # read before the rows, which only grow
         self.texts |= {f"the kept checkpoint {number}": note for number, note in enumerate(folder.kept(), 1)}
         self.last, self.head = next(connection.execute(SIZES))
         self.size = max(self.last, self.head)
-        select = f"SELECT coalesce(max(seq), 0) FROM acts WHERE what = '{RECONCILE_ACT}'"
-        self.reconciled = int(connection.execute(select).get)
         self.tiles = folder.tiles if tiles else None
 
     def run(self, report: Report) -> Verdict:
         """Check everything."""
         self.faults += file_faults(self.connection)
-        self._read_notes(self._keys())
-        roots = self._walk(report)
+        named, notes = self._named(), self._read_notes()
+        roots = self._walk({found.size for found, _ in notes.values()}, notes.get(LAST_CHECKPOINT), report)
+        self._take_signed(notes, named, roots)
         self._judge(roots)
-        self.faults += text_faults(self.connection, self.verdict.texts)
+        with keys_to_read(self.path.parent) as keys:
+            self.faults += text_faults(self.connection, keys, self.verdict.texts)
         faults = []
         for fault in sorted(self.faults, key=lambda fault: (fault.row is None, fault.row or 0)):
             if self._is_known(fault):
@@ -114,53 +116,71 @@ class _Verification:
         self.verdict.faults, self.verdict.more = faults[:MOST_TOLD], max(0, len(faults) - MOST_TOLD)
         return self.verdict
 
-    def _keys(self) -> list[PublicKey]:
-        """Return the keys that may have signed: the one kept outside, else those that the ledger's acts name."""
-        said = list(dict.fromkeys(str(row[0]) for row in self.connection.execute(KEYS)))
-        self.verdict.key = said[-1] if said else None
+    def _named(self) -> list[tuple[int, PublicKey]]:
+        """Return the keys that the ledger's acts name; the private key here must be the last one's."""
+        said = named_keys(self.connection)
+        self.verdict.key = said[-1][1] if said else None
         keys = []
-        for text in said:
+        for seq, text in said:
             try:
-                keys.append(PublicKey.read(text))
+                keys.append((seq, PublicKey.read(text)))
             except StoreError as error:
                 self.faults.append(Fault(None, f"an act names a key that is none: {error}"))
         try:
-            here = self.folder.key()
+            here = [str(key.public()) for key in (self.folder.key(), self.folder.next_key()) if key is not None]
         except StoreError as error:
             self.faults.append(Fault(None, str(error)))
         else:
-            if said and (here is None or str(here.public()) != said[-1]):
-                self.faults.append(Fault(None, f"the private key is not that of {said[-1]}, which the ledger names"))
-        if self.outside.key is None:
-            return keys
-        if self.outside.key not in keys:
-            self.faults.append(Fault(None, f"the key kept outside, {self.outside.key}, is none that the ledger names"))
-        return [self.outside.key, *(key for key in keys if key.name == self.outside.key.name)]
+            if said and here and said[-1][1] not in here:  # a copy for others, or a backup, has none
+                self.faults.append(Fault(None, f"the private key is not that of {said[-1][1]}, which the ledger names"))
+        return keys
 
-    def _read_notes(self, keys: list[PublicKey]) -> None:
+    def _read_notes(self) -> dict[str, tuple[Checkpoint, str]]:
+        notes = {}
         for where, note in {**self.texts, **self.outside.notes}.items():
             if note is None:
                 continue
             self.verdict.checkpoints += 1
             try:
-                found = Checkpoint.read(note)
+                notes[where] = Checkpoint.read(note), note
             except StoreError as error:
                 self.faults.append(Fault(None, f"{where}: {error}"))
-                continue
-            if not any(key.name == found.origin and key.signed(note) for key in keys):
-                self.faults.append(Fault(None, f"{where} ({found.size:,} rows) is not signed by a key of this ledger"))
-            elif found.size > self.size:
-                self.faults.append(Fault(self.last + 1, f"{where} covers {found.size:,} rows, the ledger ends at row "
-                                         f"{self.last:,}: the rows after it are missing",
-                                         where in self.outside.notes))  # fmt: skip
-            else:
-                self.notes.append((where, found))
+        return notes
 
-    def _walk(self, report: Report) -> dict[int, bytes]:
+    def _take_signed(self, notes: Mapping[str, tuple[Checkpoint, str]], named: list[tuple[int, PublicKey]],
+                     roots: Mapping[int, bytes]) -> None:  # fmt: skip
+        """Take the notes that a key in force has signed, and what a person reconciled; say what others lack."""
+        trusted = self.outside.key
+        keys = dict.fromkeys(([] if trusted is None else [trusted]) + [key for _, key in named])
+        signed = []
+        for where, (found, note) in notes.items():
+            signer = next((key for key in keys if key.name == found.origin and key.signed(note)), None)
+            signed.append(Signed(where, found, signer, roots.get(found.size) == found.root))
+        may = in_force(named, signed, trusted)
+        if trusted is not None and not any(key == trusted for _, key in named):
+            self.faults.append(Fault(None, f"the key kept outside, {trusted}, is none that the ledger names"))
+        elif trusted is not None and not any(each.matches and accepted(each, may) for each in signed):
+            self.faults.append(Fault(None, f"no checkpoint of these rows is signed by the key kept outside, {trusted}"))
+        for each in signed:
+            size, outside = each.found.size, each.where in self.outside.notes
+            if not accepted(each, may):
+                how = "is not signed by a key of this ledger" if each.key is None else (
+                    f"is signed by the key {each.key}, which was not in force there: no checkpoint of another one "
+                    "covers the act that names it, or it was followed by another one before")  # fmt: skip
+                self.faults.append(Fault(None, f"{each.where} ({size:,} rows) {how}"))
+            elif size > self.size:
+                self.faults.append(Fault(self.last + 1, f"{each.where} covers {size:,} rows, the ledger ends at row "
+                                         f"{self.last:,}: the rows after it are missing", outside))  # fmt: skip
+            else:
+                self.notes.append((each.where, each.found))
+        acts = [int(row[0]) for row in self.connection.execute(RECONCILED)]
+        self.reconciled = reconciled(acts, named, [each for each in signed if accepted(each, may)], may)
+
+    def _walk(self, wanted: set[int], last: tuple[Checkpoint, str] | None, report: Report) -> dict[int, bytes]:
         """Make the tree anew from the rows; return its roots at checkpoints' sizes, and compare those of heads."""
-        published = max((found.size for where, found in self.notes if where == LAST_CHECKPOINT), default=0)
+        published = 0 if last is None else last[0].size
         tree = self.tree = Regrown(self.tiles, published)
-        wanted, roots = {found.size for _, found in self.notes}, {0: tree.frontier.root()}
+        roots = {0: tree.frontier.root()}
         heads = self._heads()
         head = next(heads, None)
         self.wrong_heads: list[int] = []
@@ -186,13 +206,16 @@ class _Verification:
     def _leaves(self) -> Iterator[bytes]:
         """Yield the leaves' hashes; a number that is missing or given twice is a fault."""
         number = 0
-        for seq, table, values in stored_rows(self.connection, self.path, 1, self.last):
+        for seq, table, told in stored_leaves(self.connection, self.path, 1, self.last):
             if seq == number:
                 self.faults.append(Fault(seq, f"two rows bear the number {seq:,}; one of them is in {table}"))
                 continue
             yield from self._gap(number + 1, seq - 1)
             number = seq
-            yield leaf_hash(leaf(table, values))
+            if told is None:
+                which = named(self.connection, seq)
+                self.faults.append(Fault(seq, f"{which} cannot be read: a value in it is no UTF-8, or of a wrong type"))
+            yield MISSING if told is None else leaf_hash(told)
         yield from self._gap(number + 1, self.size)
 
     def _gap(self, first: int, last: int) -> Iterator[bytes]:

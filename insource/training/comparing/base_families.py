@@ -100,7 +100,7 @@ def _preparing(bench: Bench, part: str) -> float:
 
 def _prepare(bench: Bench, part: str) -> None:
     start = time.process_time()
-    student, prepared = bench.material.of(part)
+    student, prepared = bench.material.of(part, bench.snapshot.answers.answers)
     bench.parts[part] = time.process_time() - start
     most = LONGEST_FIT * bench.budget.seconds
     curve = bench.probe.curve(student, prepared, lambda seconds: seconds < min(most, bench.budget.left))

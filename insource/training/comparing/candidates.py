@@ -14,8 +14,8 @@ from insource.training.families import FAMILIES
 INT8, FP32 = "encoder-frozen", "encoder-frozen, fp32"
 TUNED, SMALL = "encoder", "encoder, small student"
 SMALL_LAYERS = 3
-EPOCHS = (4, 3, 2)
-"""How often a tuned encoder sees a row: as often as there is time for, the most first."""
+FEWEST_EPOCHS = 2
+"""A tuned encoder sees a row as often as the defaults have it, or as there is time for, and at least so often."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,10 @@ def recommend(contenders: Sequence[Contender], require: Require) -> Recommendati
 
     Of those that meet `require` (of all, where none does) the front; of it, all whose accuracy the test rows do not
     tell from the best one's, and of these all whose share of accepted rows they do not tell from the largest; the
-    cheapest of those, then the quickest, in the front's own digits. "Tell": an exact one-sided sign test on the rows
-    where two differ, at 0.05 (McNemar, Psychometrika 1947), as in `training.precision`. To prefer the simplest within
-    noise of the best is the rule of one standard error (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3),
-    with a paired test for the error.
+    cheapest of those, then the quickest, both in the front's own digits, then the most accurate, then the smallest.
+    "Tell": an exact one-sided sign test on the rows where two differ, at 0.05 (McNemar, Psychometrika 1947), as in
+    `training.precision`. To prefer the simplest within noise of the best is the rule of one standard error (Breiman,
+    Friedman, Olshen and Stone 1984, section 3.4.3), with a paired test for the error.
     """
     meeting = [each for each in contenders if not any(each.misses(require))]
     front = front_of(meeting or contenders)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from insource.training.comparing.bench import Bench, Made
-from insource.training.comparing.candidates import EPOCHS, SMALL, SMALL_LAYERS, TUNED
+from insource.training.comparing.candidates import FEWEST_EPOCHS, SMALL, SMALL_LAYERS, TUNED
 from insource.training.comparing.estimates import tuned_seconds, tuning_seconds
 from insource.training.encoder_weights import read_shape
 from insource.training.outcome import Trained
@@ -68,14 +68,15 @@ def _tune(
     split = split_rows(bench.snapshot, recipe, len(bench.examples), 0)
     learn, others = len(split.learn), len(split.calibrate) + len(split.test)
     if bench.speeds.tune is None:
-        if not bench.fits(name, EPOCHS[-1] * learn * TUNE_TIMES * bench.speeds.embed):
+        if not bench.fits(name, FEWEST_EPOCHS * learn * TUNE_TIMES * bench.speeds.embed):
             return
         texts = [bench.snapshot.texts[i] for i in split.learn]
         timed = tuning_seconds(bench.shop.room.base(recipe.base), texts, len(bench.snapshot.answers))
         bench.speeds = replace(bench.speeds, tune=timed)
     speeds = bench.speeds
-    expected = {n: before + tuned_seconds(speeds, learn, others, n, layers=share) for n in EPOCHS}
-    epochs = next((n for n in EPOCHS if expected[n] <= bench.budget.left), EPOCHS[-1])
+    choices = range(Settings().epochs_of(learn), FEWEST_EPOCHS - 1, -1)
+    expected = {n: before + tuned_seconds(speeds, learn, others, n, layers=share) for n in choices}
+    epochs = next((n for n in choices if expected[n] <= bench.budget.left), FEWEST_EPOCHS)
     recipe = replace(recipe, tuning=Settings(epochs=epochs))
     shop = bench.shop
 

@@ -84,8 +84,10 @@ class ApartMaterial(Material):
         placed = folds(self._source.snapshot.groups[learn], recipe.seed)
         words = [frozenset(trunk.tokens(self.texts[i]).ids) for i in learn]
         table = Checkpoint.read(self._smaller.base).tensors[TABLE]
+        known = {word for text in self._source.words for word in trunk.tokens(text).ids}
         folder, found = self._shop.artifacts.open(self._smaller.trunk).folder, seen.copy()
         for fold, own in _own_words(words, placed).items():
+            own -= known
             rows = learn[[row for row in np.flatnonzero(placed == fold) if words[row] & own]]
             if len(rows):
                 found[rows] = _without(folder, own, table).embed([self.texts[i] for i in rows])

@@ -71,7 +71,7 @@ def make_smaller(
     busy(0, None)
     texts = [source.snapshot.texts[i] for i in source.split.learn]
     whole = base
-    base = _pruned(base, how, texts, scratch)
+    base = _pruned(base, how, texts, source.words, scratch)
     busy(1, 1)
     encoder = shop.room.encoder_of(source.trunk)
     if how.prunes:
@@ -93,7 +93,7 @@ def make_smaller(
     return Smaller(trunk, precision, base, how.vocabulary)
 
 
-def _pruned(base: BaseModel, how: How, texts: Sequence[str], scratch: Path) -> BaseModel:
+def _pruned(base: BaseModel, how: How, texts: Sequence[str], words: Sequence[str], scratch: Path) -> BaseModel:
     if how.layers is not None:
         layers = read_shape(base.folder).layers
         if not 0 < how.layers < layers:
@@ -106,5 +106,5 @@ def _pruned(base: BaseModel, how: How, texts: Sequence[str], scratch: Path) -> B
     if how.width is not None:
         base = prune_width(base, scratch / "width", how.width, tokens_of(base, spread(texts)))
     if how.vocabulary:
-        base = prune_vocabulary(base, scratch / "vocabulary", tokens_of(base, texts))
+        base = prune_vocabulary(base, scratch / "vocabulary", tokens_of(base, [*texts, *words]))
     return base

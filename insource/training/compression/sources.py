@@ -16,11 +16,15 @@ from insource.answers import AnswerSpace
 from insource.errors import DataError, UserError
 from insource.inputs import InputSettings
 from insource.store.artifacts import Artifact
+from insource.store.content_keys import read_seal
+from insource.store.snapshots import read_snapshot
 from insource.training.base_models import BaseModel
 from insource.training.duplicates import near_duplicate_groups
 from insource.training.recipe import Recipe
-from insource.training.snapshot import Snapshot, read_groups, read_snapshot
+from insource.training.snapshot import FEWEST, Owner, Snapshot
 from insource.training.split_rows import Split, split_rows
+from insource.training.students.heads import heads_of
+from insource.training.students.wording import worded
 from insource.training.trunks import TrunkRoom
 from insource.types import SpecialistVersion
 
@@ -38,6 +42,14 @@ class Source:
     snapshot: Snapshot
     split: Split
     trunk: str
+
+    @property
+    def words(self) -> list[str]:
+        """The answers' own words, as far as a head learns from them beside the rows; a tuned encoder's does not."""
+        answers = self.snapshot.answers
+        if self.version.family == TUNED or heads_of(answers) is not None:
+            return []
+        return worded(answers.answers, len(self.split.learn))[0]
 
 
 def find_source(version: SpecialistVersion, artifact: Artifact, home: Path) -> Source:
@@ -91,22 +103,25 @@ def base_of(source: Source, room: TrunkRoom) -> BaseModel:
 
 def _snapshot(version: SpecialistVersion, manifest: Mapping[str, Any], home: Path) -> Snapshot:
     digest = str(version.lineage.get("snapshot"))
-    rows = read_snapshot(home, digest)
-    if rows is None:
+    read = read_snapshot(home, digest) or []
+    rows = [row for row in read if row is not None]  # others were erased, or have expired
+    if len(rows) < FEWEST:
+        left = f"; {len(rows)} of {len(read):,} are left, the others were erased or have expired" if read else ""
         raise DataError(
-            f"The rows that {version.name} was trained on (snapshot {digest[:16]}) are not kept here any more; they "
-            "were expected, to fit a new head and to measure it. Train the version again."
+            f"The rows that {version.name} was trained on (snapshot {digest[:16]}) are not kept here any more{left}. "
+            "They were expected, to fit a new head and to measure it. Train the version again."
         )
     answers = AnswerSpace.from_json(manifest["answers"])
-    texts = tuple(text for text, _ in rows)
-    groups = read_groups(home, digest)
+    texts = tuple(row.text for row in rows)
+    groups = [row.group for row in rows if row.group is not None]
     return Snapshot(
         texts=texts,
-        classes=np.array([answers.index(answer) for _, answer in rows], dtype=np.intp),
-        groups=near_duplicate_groups(texts) if groups is None else groups,
+        classes=np.array([answers.index(row.answer) for row in rows], dtype=np.intp),
+        groups=np.array(groups, dtype=np.intp) if groups else near_duplicate_groups(texts),
         answers=answers,
         inputs=InputSettings.from_json(manifest["inputs"]),
         digest=digest,
         kept=tuple(range(len(texts))),
-        grouped=groups is not None,
+        grouped=bool(groups),
+        owners=tuple(Owner(None if row.seal is None else read_seal(bytes.fromhex(row.seal))) for row in rows),
     )

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from insource.backends.encoder import FEWER_NEIGHBOURS
 from insource.backends.onnx import TOKENIZER_FILE, Reader
 from insource.errors import DataError
+from insource.training.architectures import POSITIONS
 from insource.training.balance import answer_weights
 from insource.training.base_models import WEIGHTS_FILE, BaseModel
-from insource.training.encoder_weights import POSITIONS, Weights, read_shape
+from insource.training.encoder_weights import Weights, read_shape
 from insource.training.precision import is_worse
 from insource.training.splits import places
 from insource.training.students.contract import Classes, Probabilities, Progress, Rows

@@ -34,7 +34,8 @@ class EncoderFrozenStudent:
 
     `strength` is the inverse of the head's penalty; by default 2,000 over the mean number of rows of an answer, within
     5 and 200: found by cross-validation, few rows want little shrinkage. `heads` learn the answers field by field, with
-    the strength of the largest field. The words of `labels` are examples of them where rows are few.
+    the strength of the largest field. The words of `labels` are examples of them where rows are
+    few and answers have one field.
     """
 
     family: ClassVar[str] = "encoder-frozen"
@@ -56,7 +57,7 @@ class EncoderFrozenStudent:
         most = largest_head(self.heads, n_classes)
         default = float(np.clip(STRENGTH_TIMES_ROWS * most / len(rows), WEAKEST, STRONGEST))
         self.strength_ = default if self.strength is None else self.strength
-        words, meant = worded(self.labels, len(rows))
+        words, meant = worded(self.labels if self.heads is None else (), len(rows))
         learned = np.vstack([prepared[rows], self.embed(words, None)]) if words else prepared[rows]
         turn = Turn(learned, self.trunk.blocks, len(rows) / most)
 

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from insource.backends.onnx import default_threads
 from insource.errors import TrainingFailed
-from insource.training.encoder_weights import WORDS, EncoderShape, Weights
+from insource.training.architectures import WORDS
+from insource.training.encoder_weights import EncoderShape, Weights
 from insource.training.precision import is_worse
 from insource.training.students.contract import Classes, Rows
 from insource.training.students.heads import Heads

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from insource.errors import DataError, MissingExtra
-from insource.training.encoder_weights import WORDS, EncoderShape, Weights
+from insource.training.architectures import WORDS
+from insource.training.encoder_weights import EncoderShape, Weights
 from insource.training.tuning.batches import Tokenised
 
 COPIES = 5

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insource.training.encoder_weights import POSITIONS, WORDS, EncoderShape, Weights
+from insource.training.architectures import POSITIONS, SEGMENTS, WORDS
+from insource.training.encoder_weights import EncoderShape, Weights
 from insource.training.tuning.batches import Batch
 
 BYTE = 256
-SEGMENTS = "embeddings.token_type_embeddings.weight"
 
 
 class Layer(nn.Module):

@@ -11,7 +11,9 @@ export async function open(card, files) {
   if (card.ngrams) readers.push(ngramReader(json("ngrams.json")));
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"];
-  const session = await ort.InferenceSession.create(files["model.onnx"], { executionProviders: ["wasm"] });
+  // above this level, a sum and a norm are joined to a node that is slower
+  const options = { executionProviders: ["wasm"], graphOptimizationLevel: "basic" };
+  const session = await ort.InferenceSession.create(files["model.onnx"], options);
   return async (text) => {
     const feeds = {};
     for (const reader of readers) {
