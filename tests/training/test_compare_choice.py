@@ -73,6 +73,37 @@ def test_equals_do_not_dominate_each_other_and_fine_differences_are_none():
     assert front_of([MIDDLE, twin]) == [MIDDLE, twin]
 
 
+def compressed(**changes):
+    """A compression of MIDDLE, which differs from it in `changes` alone."""
+    version = replace(MIDDLE.version, version=2, lineage={"compressed_from": MIDDLE.version.name})
+    return replace(MIDDLE, name="compressed", version=version, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stands"),
+    [
+        ({"latency_ms": (0.97, 3.0)}, False),
+        ({"latency_ms": (0.97, 3.0), "cost": Cost(Decimal("1.9"), ZERO, ZERO, None), "sent_up": 0.149}, False),
+        ({"right": np.arange(ROWS) >= 57}, False),
+        ({"latency_ms": (0.95, 3.0)}, True),
+        ({"size_bytes": 7_600_000}, True),
+        ({"right": np.arange(ROWS) >= 55}, True),
+    ],
+)
+def test_a_compression_that_saves_nothing_takes_nobodys_place(changes, stands):
+    one = compressed(**changes)
+    assert any(each is one for each in front_of([MIDDLE, one])) == stands
+    assert any(each is MIDDLE for each in front_of([MIDDLE, one])) or stands
+    alone = replace(one, version=replace(one.version, lineage={}))
+    assert any(each is alone for each in front_of([MIDDLE, alone])), "control: only a compression has to save something"
+
+
+def test_a_compression_is_recommended_where_its_source_does_not_meet_what_is_required():
+    one = compressed(latency_ms=(0.97, 3.0))
+    assert recommend([MIDDLE, one], Require()).contender is MIDDLE
+    assert recommend([MIDDLE, one], Require(latency_ms=0.98)).contender is one
+
+
 points = st.builds(
     contender,
     st.just("x"),

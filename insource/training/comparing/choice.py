@@ -20,6 +20,9 @@ FEWEST_DIFFERING = 5
 """Rows on which two differ, all one way, that are significant at 0.05."""
 assert SIGNIFICANT == 0.05
 MICRO = Decimal("1E-6")
+WORTH = 0.95
+"""What a compression may take at most of its source's p50 or of its size, in either of them: what differs by less saves
+nothing that another run would see again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,22 @@ def dominates(one: Contender, other: Contender) -> bool:
     )
 
 
+def saves(compression: Contender, source: Contender) -> bool:
+    """Whether a compression is quicker or smaller than what it was made of, by WORTH, or the test rows show it better.
+
+    One that is not would stand beside its source by the noise of a measurement alone.
+    """
+    quicker = compression.latency_ms[0] <= WORTH * source.latency_ms[0]
+    smaller = compression.size_bytes <= WORTH * source.size_bytes
+    return quicker or smaller or is_worse(source.right, compression.right)
+
+
 def front_of(contenders: Sequence[Contender]) -> list[Contender]:
-    """Return those that no other dominates (Pareto), in their order."""
-    return [one for one in contenders if not any(dominates(other, one) for other in contenders)]
+    """Return those that no other dominates (Pareto), in their order; no compression that saves nothing is one."""
+    sources = {each.version.name: each for each in contenders}
+    made_of = [sources.get(each.version.lineage.get("compressed_from", "")) for each in contenders]
+    worth = [each for each, source in zip(contenders, made_of, strict=True) if source is None or saves(each, source)]
+    return [one for one in worth if not any(dominates(other, one) for other in worth)]
 
 
 def steps_of(front: Sequence[Contender]) -> list[Step]:
