@@ -104,24 +104,7 @@ class Endpoint:
             path += "?" + scope["query_string"].decode("latin-1")
         request = self.read(request_id, body, headers, path, scope["method"])
         key: Key | None = scope[KEY]  # it has passed the door, or there is none
-        return request if key is None else _with_key(request, key)
-
-
-def _with_key(request: Request, key: Key) -> Request:
-    return Request(  # replace() would take five times as long
-        request.id,
-        request.messages,
-        request.model,
-        request.fields,
-        request.headers,
-        request.body,
-        request.path,
-        request.stream,
-        request.method,
-        request.dialect,
-        request.sensitivity,
-        key,
-    )
+        return request if key is None else request.judged(request.sensitivity, key)
 
 
 class Completions(Endpoint):

@@ -63,20 +63,7 @@ class Generation:
         sensitivity = self.judge.rate(request, task)
         if self.judge.checks:
             sensitivity = await self.judge.check(request, sensitivity)
-        return Request(  # replace() would take five times as long
-            request.id,
-            request.messages,
-            request.model,
-            request.fields,
-            request.headers,
-            request.body,
-            request.path,
-            request.stream,
-            request.method,
-            request.dialect,
-            sensitivity,
-            request.key,
-        )
+        return request.judged(sensitivity, request.key)
 
     def _house(self, name: str) -> tuple[Backend, float]:
         """Return the way to an upstream in the house, with its breaker, and the seconds that it has as a tier.
