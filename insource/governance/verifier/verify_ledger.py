@@ -100,11 +100,19 @@ def ed25519(key: bytes, message: bytes, signature: bytes) -> bool:
 # --- notes and keys (C2SP) -------------------------------------------------------------------------------------------
 
 
+def decoded(text: str) -> bytes:
+    """Return what canonical base64 stands for (RFC 4648, section 3.5); ValueError for any other text."""
+    data = b64decode(text, validate=True)
+    if b64encode(data).decode() != text:
+        raise ValueError("base64 that is not canonical")
+    return data
+
+
 def read_key(text: str) -> tuple[str, bytes, bytes]:
     """Return name, id and bytes of NAME+ID+KEY."""
     try:
         name, number, data = text.strip().split("+", 2)
-        raw = b64decode(data, validate=True)
+        raw = decoded(data)
     except ValueError:
         raise Wrong(f"{text[:80]!r} is no public key") from None
     identity = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
@@ -121,7 +129,7 @@ def signer(note: str, keys: Iterable[str]) -> str | None:
         for line in signatures.split("\n"):
             mark, _, data = line.rpartition(" ")
             try:
-                raw = b64decode(data, validate=True)
+                raw = decoded(data)
             except ValueError:
                 continue
             if mark == f"\u2014 {name}" and name == body.split("\n")[0] and raw[:4] == identity:
@@ -140,7 +148,7 @@ def read_checkpoint(note: Any, keys: Iterable[str]) -> tuple[int, bytes]:
         raise Wrong("there is no checkpoint where one was expected")
     if signer(note, keys) is None:
         raise Wrong(f"the checkpoint of {lines[1][:20]} rows is not signed by the key")
-    return int(lines[1]), b64decode(lines[2], validate=True)
+    return int(lines[1]), decoded(lines[2])
 
 
 # --- the tree (RFC 6962, section 2.1) --------------------------------------------------------------------------------
@@ -247,7 +255,7 @@ class Growing:
 
 
 def _hashes(texts: list[str]) -> list[bytes]:
-    return [b64decode(text) for text in texts]
+    return [decoded(text) for text in texts]
 
 
 def unseen(told: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ class Checkpoint:
         """Read a note's text without looking at its signatures; StoreError for what is no checkpoint."""
         try:
             origin, size, root, *_ = note.split("\n")
-            found = cls(origin, int(size), base64.b64decode(root, validate=True))
+            found = cls(origin, int(size), _decoded(root))
         except (ValueError, binascii.Error) as error:
             raise _no_checkpoint(note) from error
         if not origin or found.size < 0 or len(found.root) != 32 or not note.startswith(found.body() + "\n"):
@@ -63,7 +63,7 @@ class PublicKey:
         """Read NAME+ID+KEY; StoreError where it is none, or the id is another key's."""
         try:
             name, id_, data = text.strip().split("+", 2)
-            raw = base64.b64decode(data, validate=True)
+            raw = _decoded(data)
         except (ValueError, binascii.Error) as error:
             raise _no_key(text) from error
         found = cls(name, raw[1:])
@@ -77,7 +77,7 @@ class PublicKey:
         for line in signatures.split("\n"):
             if line.startswith(f"{_MARK}{self.name} "):
                 try:
-                    data = base64.b64decode(line.rpartition(" ")[2], validate=True)
+                    data = _decoded(line.rpartition(" ")[2])
                 except (ValueError, binascii.Error):
                     continue
                 if data[:4] == self.id and _verified(self.key, data[4:], (body + "\n").encode()):
@@ -116,7 +116,7 @@ class PrivateKey:
         """Read a key file; StoreError, without the text, where it is none."""
         try:
             *kind, name, _, data = text.strip().split("+", 4)
-            raw = base64.b64decode(data, validate=True)
+            raw = _decoded(data)
         except (ValueError, binascii.Error):
             raise StoreError(_DAMAGED_KEY) from None
         if "+".join(kind) != PRIVATE or raw[:1] != ED25519 or len(raw) != 33:
@@ -128,6 +128,17 @@ _DAMAGED_KEY = (
     "The file of the proof's private key holds no key; PRIVATE+KEY+NAME+ID+KEY was expected. "
     "Restore it from a backup, or run `insource audit reconcile` to begin with a new one."
 )
+
+
+def _decoded(text: str) -> bytes:
+    """Return what base64 stands for; ValueError for what it is not written as.
+
+    Bits that the last character has to spare must be zero (RFC 4648, section 3.5), else its change would go unnoticed.
+    """
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("base64 that is not canonical")
+    return data
 
 
 def _verified(key: bytes, signature: bytes, message: bytes) -> bool:

@@ -1,5 +1,7 @@
 """Keys and checkpoints: their written forms, and signatures that both implementations judge alike."""
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,21 @@ def test_a_note_with_one_character_changed_is_signed_by_nobody(at, character):
     assert not KEY.public().signed(changed)
     with pytest.raises((second.Wrong, ValueError)):
         second.read_checkpoint(changed, [str(KEY.public())])
+
+
+def test_bits_that_base64_has_to_spare_are_no_room_to_change_a_signature():
+    """A character that stands for the same bytes is a change as well: a case of A1's ten thousand."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    assert NOTE.endswith("=\n") and not NOTE.endswith("==\n")
+    others = [NOTE[:-3] + each + NOTE[-2:] for each in alphabet if each != NOTE[-3]]
+    last = [NOTE[-3]] + [each[-3] for each in others]
+    decode = [base64.b64decode(each.rpartition(" ")[2]) for each in (NOTE, *others)]
+    assert decode.count(decode[0]) == 4, "control: four characters stand for the same bytes"
+    assert len(set(last)) == 64
+    for changed in others:
+        assert not KEY.public().signed(changed)
+        assert second.signer(changed, [str(KEY.public())]) is None
+    assert KEY.public().signed(NOTE) and second.signer(NOTE, [str(KEY.public())])
 
 
 @pytest.mark.parametrize("text", ["", "x", "a\n-1\n" + "A" * 43 + "=\n\n", "a\n5\nAAAA\n\n", NOTE.replace("5", "x", 1)])
