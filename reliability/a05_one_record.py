@@ -245,7 +245,7 @@ PROMISE = Promise(
     "marks and records match 1:1; the ledger stopped, failing or killed: governed routes answer 503, none is served",
     unit="requests, two thousand to a home, each home with an outage of its ledger",
     full=100_000,
-    sample=300,
+    sample=200,
     slow=6_300,
     control=150,
     chunk=BATCH,

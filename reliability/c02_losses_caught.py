@@ -120,7 +120,7 @@ PROMISE = Promise(
     "most 100, 220 and 500 requests, 3 points after at most 1,600 in 95 %; 1 point within 20,000 in at least 95 %",
     unit="canaries",
     full=FULL,
-    sample=400,
+    sample=200,
     slow=2_000,
     control=20,
     chunk=4_000,

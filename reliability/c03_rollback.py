@@ -197,7 +197,7 @@ PROMISE = Promise(
     "previous version already loaded",
     unit="regressions",
     full=500,
-    sample=3,
+    sample=2,
     slow=30,
     control=4,
     chunk=50,

@@ -237,7 +237,7 @@ PROMISE = Promise(
     "memory growth at most 10 %",
     unit="requests (of 16: 10 mutated bodies, 5 generated, 1 raw abuse)",
     full=160_000,
-    sample=1_600,
+    sample=800,
     slow=16_000,
     control=160,
     chunk=80_000,

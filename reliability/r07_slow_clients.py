@@ -203,7 +203,7 @@ PROMISE = Promise(
     "fails",
     unit=f"connections that trickle in one of {len(WAYS)} ways, all at once",
     full=500,
-    sample=72,
+    sample=36,
     slow=340,
     control=18,
     chunk=500,

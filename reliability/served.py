@@ -88,18 +88,22 @@ def _publish(home: Path) -> str:
 def workers_of(supervisor: int) -> list[int]:
     """Return the process ids of a gateway's workers, in order: its children, without the steward.
 
-    Nor one that has not become a program of its own yet: it may be the steward.
+    Nor one that has not become a program of its own yet, as it may be the steward, nor one that has ended.
     """
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    own = _command(str(supervisor))
-    return sorted(int(word) for word in children if (named := _command(word)) != own and b"steward" not in named)
+    others = {b"", _command(str(supervisor))}
+    commands = {int(word): _command(word) for word in children}
+    return sorted(
+        pid for pid, command in commands.items() if command not in others and b"steward" not in command.split(b"\0")
+    )
 
 
-def _command(pid: str) -> list[bytes]:
+def _command(pid: str) -> bytes:
+    """Return a process's command; nothing of one that has ended, or is just about to become another program."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:  # it has ended meanwhile
-        return []
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @dataclass(frozen=True)

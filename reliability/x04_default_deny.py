@@ -288,7 +288,7 @@ PROMISE = Promise(
     "the upstream that should not; a route without a policy stops the start",
     unit="combinations of path, method and disguise or role",
     full=len(CASES),
-    sample=3_000,
+    sample=1_200,
     slow=len(CASES),
     control=400,
     chunk=len(CASES),

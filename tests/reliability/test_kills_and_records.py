@@ -1,6 +1,10 @@
 """R1 and A5: each thing that may go wrong is told by itself, and a sound home is not told of."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -19,6 +23,7 @@ from reliability.matching_upstream import MatchingUpstream, mark
 from reliability.mixed_load import ANSWER, DECIDED, MADE, REVOKED, VERSION
 from reliability.mixed_requests import KINDS, Asked, Askers
 from reliability.raw_http import Reply
+from reliability.served import _command, workers_of
 
 UP = Decision("r-1", NOON, Outcome.ESCALATED, Reason.NO_TASK)
 SETTLED = Settlement("r-1", NOON, 200, "stub", 0.1)
@@ -159,3 +164,23 @@ def test_an_act_is_there_once(tmp_path, made, times, told):
 
 def test_every_kind_is_asked_within_the_sample():
     assert sum(KINDS.values()) < a05.PROMISE.sample
+
+
+def test_workers_are_children_that_run_a_program_of_their_own():
+    """Not the steward, nor one that has ended, whose command is as empty as that of one about to become a program."""
+    before = workers_of(os.getpid())
+    wait = (sys.executable, "-c", "import sys; sys.stdin.read()")
+    with (
+        subprocess.Popen(wait, stdin=subprocess.PIPE) as worker,
+        subprocess.Popen((*wait, "steward"), stdin=subprocess.PIPE) as steward,
+        subprocess.Popen((sys.executable, "-c", "")) as ended,
+    ):
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has waited for it
+        for each in (worker, steward):
+            deadline = time.monotonic() + 10.0
+            while b"stdin" not in _command(str(each.pid)) and time.monotonic() < deadline:
+                time.sleep(0.001)
+        assert _command(str(ended.pid)) == b""
+        assert set(workers_of(os.getpid())) - set(before) == {worker.pid}
+        worker.stdin.close()
+        steward.stdin.close()
