@@ -16,6 +16,8 @@ from typing import Any
 
 import apsw
 
+from insource.store import database
+
 SECTOR = 512
 PRAGMA = 14  # SQLITE_FCNTL_PRAGMA
 CHECKPOINT_PAGES = 60  # far more often than in service, so that cuts fall into checkpoints as well
@@ -59,14 +61,15 @@ def recording(folder: Path, *, broken: bool = False, fault: Fault | None = None)
     layer = _Layer(record, str(folder), broken, fault)
 
     def prepare(connection: apsw.Connection) -> None:
-        connection.wal_autocheckpoint(BROKEN_PAGES if broken else CHECKPOINT_PAGES)
         if broken:
             connection.execute("PRAGMA synchronous = NORMAL")
 
+    own, database.CHECKPOINT_PAGES = database.CHECKPOINT_PAGES, BROKEN_PAGES if broken else CHECKPOINT_PAGES
     apsw.connection_hooks.append(prepare)
     try:
         yield record
     finally:
+        database.CHECKPOINT_PAGES = own
         apsw.connection_hooks.remove(prepare)
         layer.unregister()
 

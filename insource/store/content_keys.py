@@ -65,8 +65,12 @@ class ContentKeys:
         path = home / FILE
         connection = open_database(path, migrations=content_keys_schema.STEPS, read_only=read_only)
         connection.set_busy_timeout(busy_milliseconds)
-        with translated(path, connection):
-            return cls(path, connection)
+        try:
+            with translated(path, connection):
+                return cls(path, connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def look(self) -> None:
         """Take notice of keys that another process has destroyed or made; call it before a piece of work."""

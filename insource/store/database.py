@@ -5,6 +5,7 @@ It knows APSW and files; it knows no table. What a schema consists of stands in 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ MENDED_SERIES = {(3, 44): 6, (3, 50): 7}
 BUSY_MILLISECONDS = 10_000
 RETRY_SECONDS = 0.01
 WAL_BYTES_KEPT = 64 * 1024 * 1024
+CHECKPOINT_PAGES = 1_000
+"""Pages of the write-ahead log from which on a commit moves it into the file; SQLite's own figure."""
+LOG = logging.getLogger("insource.store")
 
 
 def open_database(
@@ -124,9 +128,36 @@ def _configure(connection: apsw.Connection, read_only: bool) -> None:
             "acknowledged. Check the disk and its free space, and keep the file off network folders."
         )
     connection.execute("PRAGMA synchronous = FULL")
+    connection.set_wal_hook(_Checkpoints().after)
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten, not only unlinked
     connection.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes rows without their triggers
+
+
+class _Checkpoints:
+    """Moves a write-ahead log into its file behind a commit, as SQLite does; a fault there is not the commit's.
+
+    SQLite's own would have COMMIT fail for a transaction that stands, synced and for everybody to see.
+    """
+
+    def __init__(self) -> None:
+        self._failing = False
+
+    def after(self, connection: apsw.Connection, schema: str, pages: int) -> int:
+        """Run behind a commit, with the pages that the log has then."""
+        if pages >= CHECKPOINT_PAGES:
+            try:
+                connection.wal_checkpoint(schema)
+                self._failing = False
+            except apsw.Error as error:
+                if not self._failing:
+                    LOG.error(
+                        "what was committed to %s is safe in its write-ahead log, but could not be moved into the file "
+                        "(%s); every commit tries again, and the log grows. Check the disk and its free space.",
+                        connection.filename, f"{type(error).__name__}: {error}",
+                    )  # fmt: skip
+                self._failing = True
+        return int(apsw.SQLITE_OK)
 
 
 def _enter_wal(connection: apsw.Connection) -> str:

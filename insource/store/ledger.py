@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -77,17 +78,17 @@ class Ledger:
         """
         path = home / FILE
         lock = WriterLock(home / LOCK)
-        lock.take()
-        try:
+        with ExitStack() as opened:
+            lock.take()
+            opened.callback(lock.release)
             connection = open_database(path, migrations=migrations.LEDGER)
+            opened.callback(connection.close)
             with translated(path, connection):
                 if max_pages is not None:
                     connection.execute(f"PRAGMA max_page_count = {int(max_pages)}")
                 keeper = Keeper(home, path, connection, connection.execute(LAST_SEQ).get, witness)
                 keys = _open_keys(home, connection)
-        except BaseException:
-            lock.release()
-            raise
+            opened.pop_all()
         ledger = cls(path, lock, connection, keeper, keys, clock, timedelta(days=retention_days), bound)
         try:
             ledger.record("insource", "start", "ledger", f"process {os.getpid()}, {keeper.ready()}")
@@ -196,11 +197,10 @@ class Ledger:
             return
         self._closed = True
         before = self.lost
-        self._commits.close()
-        self.keeper.close()
-        self._connection.close()
-        self._keys.close()
-        self._lock.release()
+        with translated(self.path), ExitStack() as closing:  # what fails must keep nothing else open
+            for close in (self._lock.release, self._keys.close, self._connection.close, self.keeper.close):
+                closing.callback(close)
+            self._commits.close()
         if lost := self.lost - before:
             raise StoreError(
                 f"{lost} rows (settlements, audits, acts or noted decisions) could not be written to {self.path} "

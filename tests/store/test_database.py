@@ -7,9 +7,16 @@ import threading
 import apsw
 import pytest
 
-from insource.errors import StoreBusy, StoreError, StoreTooNew
+from insource.errors import StoreBusy, StoreError, StoreFull, StoreTooNew
 from insource.store import migrations
+from insource.store.content_keys import ContentKeys
 from insource.store.database import check_sqlite, open_database, transaction
+from insource.store.ledger import Ledger
+from insource.store.ledger_reader import LedgerReader
+from insource.store.proof.verify import Outside, verify
+from insource.types import Decision, Outcome, Reason
+from reliability.disk import recording
+from reliability.load import NOON
 
 
 def step_one(connection):
@@ -259,3 +266,86 @@ def test_many_may_make_the_same_new_file_at_once(tmp_path):
         for maker in makers:
             maker.join()
     assert failures == []
+
+
+def failing_while(said):
+    """A fault at every write to the file itself, its log left alone, while `said` holds something."""
+
+    def fault(operation, path):
+        if said and operation == "write" and path.endswith(".db"):
+            return apsw.FullError("no room (a fault)")
+        return None
+
+    return fault
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_log_that_cannot_be_moved_into_the_file_is_not_the_commits_fault(tmp_path, caplog, own):
+    """Control: of SQLite's own checkpoints COMMIT fails, though what it committed stands for everybody to see."""
+    said = []
+    with recording(tmp_path, fault=failing_while(said)):
+        connection = open_database(tmp_path / "x.db", migrations=[step_one])
+        if not own:
+            connection.wal_autocheckpoint(20)
+        said.append("from now on")
+        refused = 0
+        for number in range(200):
+            try:
+                with transaction(connection, tmp_path / "x.db"):
+                    connection.execute("INSERT INTO first VALUES (?)", (number,))
+            except StoreFull:
+                refused += 1
+        assert connection.execute("SELECT count(*) FROM first").get == 200
+        assert (refused == 0) == own
+        assert [record.message.count("could not be moved") for record in caplog.records] == [1] * own
+        said.clear()
+        with transaction(connection, tmp_path / "x.db"):
+            connection.execute("INSERT INTO first VALUES (200)")
+        connection.close()
+    assert apsw.Connection(str(tmp_path / "x.db")).execute("SELECT count(*) FROM first").get == 201
+
+
+def test_a_disk_that_was_full_for_a_checkpoint_leaves_the_ledger_writing(tmp_path):
+    said = []
+    with recording(tmp_path, fault=failing_while(said)), Ledger.open(tmp_path, clock=lambda: NOON) as ledger:
+        for number in range(60):
+            said[:] = ["full"] * (10 <= number < 30)
+            ledger.append_now(Decision(f"r-{number}", NOON, Outcome.ESCALATED, Reason.NO_TASK))
+        assert ledger.failing is None
+    with LedgerReader(tmp_path) as reader:
+        assert len(list(reader.rows())) == 60
+    assert not verify(tmp_path, Outside(), lambda done, of: None).faults
+
+
+def test_a_ledger_whose_file_cannot_be_closed_gives_up_everything_else(tmp_path, monkeypatch):
+    """Else its keys' file stays open, and nobody becomes the writer while this process lives."""
+    ledger = Ledger.open(tmp_path, clock=lambda: NOON)
+    ledger.append_now(Decision("r-1", NOON, Outcome.ESCALATED, Reason.NO_TASK))
+    closed = []
+
+    class Failing:
+        def close(self):
+            closed.append(True)
+            raise apsw.IOError("a fault")
+
+    with monkeypatch.context() as patched:
+        own = ledger._connection
+        patched.setattr(ledger, "_connection", Failing())
+        with pytest.raises(StoreError, match="a fault"):
+            ledger.close()
+        own.close()
+    assert closed == [True]
+    assert not [each for each in apsw.connections() if str(tmp_path) in each.filename]
+    Ledger.open(tmp_path, clock=lambda: NOON).close()
+
+
+def test_keys_that_cannot_be_read_are_not_left_open(tmp_path, monkeypatch):
+    def failing(self, path, connection):
+        raise apsw.IOError("a fault")
+
+    monkeypatch.setattr(ContentKeys, "__init__", failing)
+    with pytest.raises(StoreError, match="a fault"):
+        Ledger.open(tmp_path, clock=lambda: NOON)
+    assert not [each for each in apsw.connections() if str(tmp_path) in each.filename]
+    monkeypatch.undo()
+    Ledger.open(tmp_path, clock=lambda: NOON).close()
