@@ -55,7 +55,7 @@ def recall(home: Path, digest: str, texts: Sequence[str]) -> list[tuple[str, flo
     """
     path, earlier = _path(home, digest), home / FOLDER / f"{digest}.jsonl"
     if not path.is_file():
-        rows = _rows(earlier.read_bytes()) if earlier.is_file() else []
+        rows = _rows(earlier.read_bytes(), earlier) if earlier.is_file() else []
         known = {row.text: (row.label, row.score) for row in rows}
         return [known.get(_digest(text)) for text in texts]
     with ContentKeys.open(home) as keys:
@@ -86,9 +86,7 @@ def forget(home: Path, texts: Iterable[str]) -> int:
                 if len(kept) < len(rows):
                     _write(keys, path, kept)
             except StoreError as error:
-                LOG.error("%s goes as a whole: %s Train the specialist again to certify tiers behind it", path, error)
-                with translated_files(path):
-                    path.unlink(missing_ok=True)
+                _drop(path, error)
     return gone + _forget_earlier(home, names)
 
 
@@ -98,12 +96,25 @@ def _forget_earlier(home: Path, names: set[str]) -> int:
     for path in sorted((home / FOLDER).glob("*.jsonl")) if names else ():
         with translated_files(path):
             lines = path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if _ROW.decode(line).text not in names]
+        try:
+            kept = [line for line in lines if _ROW.decode(line).text not in names]
+        except msgspec.DecodeError as error:
+            _drop(path, error)
+            continue
         if len(kept) < len(lines):
             with replacing(path) as file:
                 file.writelines(kept)
             gone += len(lines) - len(kept)
     return gone
+
+
+def _drop(path: Path, error: Exception) -> None:
+    """Remove a file that cannot be read, so that it keeps nobody from being forgotten."""
+    LOG.error(
+        "%s goes as a whole: %s. Train the specialist again to certify tiers behind it", path, str(error).rstrip(".")
+    )
+    with translated_files(path):
+        path.unlink(missing_ok=True)
 
 
 def _write(keys: ContentKeys, path: Path, rows: Iterable[_Row]) -> None:
@@ -122,7 +133,7 @@ def _read(keys: ContentKeys, path: Path) -> list[_Row] | None:
     if (file := _file(path)) is None:
         return None
     data = keys.opened((bytes.fromhex(file.key),), _place(path), b64decode(file.sealed))
-    return None if data is None else _rows(data)
+    return None if data is None else _rows(data, path)
 
 
 def _file(path: Path) -> _File | None:
@@ -130,12 +141,15 @@ def _file(path: Path) -> _File | None:
         data = path.read_bytes() if path.is_file() else None
     try:
         return None if data is None else msgspec.json.decode(data, type=_File)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except msgspec.DecodeError as error:
         raise ArtifactDamaged(f"{path} is not as it was written. Train the specialist again.") from error
 
 
-def _rows(data: bytes) -> list[_Row]:
-    return [_ROW.decode(line) for line in data.splitlines()]
+def _rows(data: bytes, path: Path) -> list[_Row]:
+    try:
+        return [_ROW.decode(line) for line in data.splitlines()]
+    except msgspec.DecodeError as error:
+        raise ArtifactDamaged(f"{path} is not as it was written. Train the specialist again.") from error
 
 
 def _place(path: Path) -> bytes:

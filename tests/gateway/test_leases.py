@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,8 +13,8 @@ from insource.gateway import limits_leased
 from insource.gateway.budgets import AHEAD, Claim
 from insource.gateway.limits import LEASED, LimitKeeper
 from insource.gateway.limits_leased import FEWEST, Leased
-from insource.gateway.limits_shared import LimitsClient, LimitsServer
 from insource.store.spending import read_spending
+from tests.gateway.sharing import shared
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLACE = ("k", "money", "total")
@@ -28,14 +27,8 @@ def claim(amount, limit, per="total"):
 @asynccontextmanager
 async def leased(limits, workers=1):
     """Workers with leases that last until they are ended by hand."""
-    server, lessors = LimitsServer(limits), []
-    for _ in range(workers):
-        here, there = socket.socketpair()
-        await server.serve(there)
-        lessors.append(await LimitsClient.connect(here))
-    yield [Leased(lessor) for lessor in lessors], lessors
-    for lessor in lessors:
-        lessor.close()
+    async with shared(limits, workers) as lessors:
+        yield [Leased(lessor) for lessor in lessors], lessors
 
 
 @pytest.fixture

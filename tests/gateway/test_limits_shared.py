@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,9 +12,10 @@ from insource.errors import BudgetReached, ConcurrencyReached, StoreError
 from insource.gateway.budgets import Claim
 from insource.gateway.limits import LimitKeeper
 from insource.gateway.limits_leased import Leased
-from insource.gateway.limits_shared import LimitsClient, LimitsServer
+from insource.gateway.limits_shared import LimitsClient
 from insource.store.spending import read_spending
 from insource.types import Key, Limits
+from tests.gateway.sharing import shared
 
 NOW = datetime(2026, 11, 22, 23, 59, tzinfo=UTC)
 
@@ -26,18 +26,6 @@ def claim(amount, limit=10):
 
 def kept(home):
     return LimitKeeper(home, lambda: NOW, lambda: 0.0)
-
-
-@asynccontextmanager
-async def shared(limits, workers=1):
-    server, clients = LimitsServer(limits), []
-    for _ in range(workers):
-        here, there = socket.socketpair()
-        await server.serve(there)
-        clients.append(await LimitsClient.connect(here))
-    yield clients
-    for client in clients:
-        client.close()
 
 
 async def test_the_last_unit_is_spent_once_by_all_workers_together(tmp_path):

@@ -77,3 +77,13 @@ def test_a_file_that_cannot_be_read_goes_as_a_whole_and_keeps_nobody_from_being_
     assert held_out.forget(tmp_path, ["one"]) == 1
     assert not damaged.exists()
     assert held_out.recall(tmp_path, "b" * 64, ["one", "two"]) == [None, ("y", 0.5)]
+
+
+def test_so_does_one_of_an_earlier_version(tmp_path):
+    held_out.keep(tmp_path, "b" * 64, ["one", "two"], ["x", "y"], [0.5, 0.5])
+    damaged = tmp_path / held_out.FOLDER / f"{'a' * 64}.jsonl"
+    damaged.write_text("{")
+    with pytest.raises(ArtifactDamaged, match="not as it was written"):
+        recall(tmp_path, "a" * 64, ["one"])
+    assert held_out.forget(tmp_path, ["one"]) == 1
+    assert not damaged.exists()

@@ -15,6 +15,7 @@ import msgspec
 from insource.config import Config
 from insource.governance.verifier.verify_ledger import printable, sealed_version, version_facts, worded
 from insource.store.columns import micros
+from insource.store.ledger import ERASE_ACT
 from insource.store.ledger_reader import LedgerReader, LedgerRow
 from insource.store.recertifications import calibration_text
 from insource.store.registry import Registry
@@ -22,8 +23,6 @@ from insource.store.registry_rows import ALTERED
 from insource.types import Mode, Sensitivity, SpecialistVersion
 
 Statement = dict[str, Any]
-ERASE = "erase"
-"""What acts that erase the texts of a subject are called."""
 MODES = {
     Mode.AUTO: "the steward moves versions on by itself, on the evidence that its acts tell",
     Mode.APPROVE: "the steward proposes, and a person carries out each step",
@@ -78,7 +77,7 @@ class Told:
         decision = row.decision
         task = self._config.tasks.get(decision.task or "")
         days = self._config.store.retention_days if task is None else self._config.days_kept(task)
-        if any(act.what == ERASE and act.time >= decision.time for act in ledger.acts()):
+        if any(act.what == ERASE_ACT and act.time >= decision.time for act in ledger.acts()):
             return "not kept: it was erased (acts of erasing follow this request), has expired, or was never kept"
         if self._now < decision.time + timedelta(days=days):
             return 'not kept: only its digest was recorded (content = "digest" when it came)'
